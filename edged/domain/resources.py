@@ -1,0 +1,116 @@
+"""Things that exist on the device: tools, agents, models, budgets, pressure. Plain data, decided elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+__all__ = ["Agent", "Budget", "Grounding", "ModelSpec", "Pressure", "ToolSpec"]
+
+GroundingKind = Literal["span", "number", "choice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """Where an argument's value must come from.
+
+    "span": word for word from the request. "number": a number that the request states. "choice": one of `choices`,
+    the values the plugin supplies now (device names, products).
+    """
+
+    kind: GroundingKind
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as agents and models see it.
+
+    `parameters` is a JSON schema of type object. `grounding` maps parameter names to where their values come from.
+    `say` and `say_error` are `str.format`-style templates over the result's fields and the arguments (`{error}` in
+    `say_error`). `timeout` is seconds. A tool that is not `idempotent` is recorded before it runs and is never run twice.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    plugin: str = ""
+    grounding: dict[str, Grounding] = field(default_factory=dict)
+    say: str | None = None
+    say_error: str | None = None
+    idempotent: bool = True
+    timeout: float = 5.0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return tuple(self.parameters.get("required", ()))
+
+    def to_openai(self) -> dict[str, Any]:
+        """The `tools=` entry of the chat completions API; chat templates read this shape too."""
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
+        }
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> ToolSpec:
+        rest = dict(wire)
+        grounding = {
+            key: Grounding(g["kind"], tuple(g.get("choices", ()))) for key, g in rest.pop("grounding", {}).items()
+        }
+        return cls(grounding=grounding, examples=tuple(rest.pop("examples", ())), **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent: a few lines of configuration.
+
+    `tools` are names of tools or "plugin.*". `reflexes` map sentence patterns to calls (`agent/reflex`). `escalate`
+    "never" is what an operator writes as `local_only = true`. `max_steps` bounds generations, `deadline` is seconds.
+    """
+
+    name: str
+    model: str
+    tools: tuple[str, ...] = ()
+    instructions: str = ""
+    tiers: tuple[str, ...] = ("reflex", "model", "cloud")
+    local_only: bool = False
+    max_steps: int = 4
+    max_tokens: int = 128
+    deadline: float = 30.0
+    reflexes: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    roles: tuple[str, ...] = ()
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model the configuration names. `path` is absolute, or "bundled". Counts of tokens and threads; 0 means automatic."""
+
+    name: str
+    path: str
+    context_length: int = 1024
+    batch_size: int = 512
+    threads: int = 0
+    keep_alive: float = 300.0
+    dialect: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bytes that resident models may hold together (weights + KV + compute)."""
+
+    memory_bytes: int
+
+
+class Pressure(IntEnum):
+    """How hard the device is pressed for memory."""
+
+    NONE = 0
+    SOME = 1
+    FULL = 2

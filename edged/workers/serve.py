@@ -1,0 +1,131 @@
+"""The loop of a child process: frames in, a handler a verb, frames out.
+
+A reader thread takes frames off the socket, so a cancel is seen while native code computes; calls run on the main thread,
+one after another, or, with `threads`, each on its own. When the daemon hangs up, the process ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edged.domain.errors import EdgedError
+from edged.ipc.frames import FrameDecoder, encode
+
+__all__ = ["Call", "Connection", "Handler", "arguments", "serve"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Call:
+    """One call being served. `cancelled` is set from the reader thread; `chunk` sends a part of the answer."""
+
+    __slots__ = ("_connection", "cancelled", "id", "params", "verb")
+
+    def __init__(self, connection: Connection, call_id: int, verb: str, params: Any) -> None:
+        self._connection = connection
+        self.id = call_id
+        self.verb = verb
+        self.params = params
+        self.cancelled = threading.Event()
+
+    def chunk(self, data: Any) -> None:
+        self._connection.send(["chunk", self.id, data])
+
+
+Handler = Callable[[Call], Any]
+
+
+class Connection:
+    """The child's end of the socket. `send` may be called from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._lock = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self.inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
+
+    def send(self, frame: list[Any]) -> None:
+        data = encode(frame)
+        with self._lock, contextlib.suppress(OSError):
+            self._socket.sendall(data)
+
+    def event(self, name: str, data: Any) -> None:
+        """Tell the daemon something that it did not ask for."""
+        self.send(["event", name, data])
+
+    def run(self, call: Call, handler: Handler | None) -> None:
+        """Serve one call and send its outcome; an unexpected error is reported, and its trace goes to the log."""
+        try:
+            if handler is None:
+                raise LookupError(f"unknown verb {call.verb!r}")
+            frame = ["done", call.id, handler(call)]
+        except EdgedError as error:
+            frame = ["fail", call.id, error.to_wire()]
+        except Exception as error:
+            traceback.print_exc()
+            frame = ["fail", call.id, {"code": "error", "detail": f"{type(error).__name__}: {error}"}]
+        self._calls.pop(call.id, None)
+        self.send(frame)
+
+    def read_forever(self) -> None:
+        """The reader thread. Ends the process when the daemon is gone."""
+        decoder = FrameDecoder()
+        while data := self._receive():
+            for kind, call_id, *rest in decoder.feed(data):
+                if kind == "call":
+                    call = self._calls[call_id] = Call(self, call_id, *rest)
+                    self.inbox.put(call)
+                elif kind == "cancel" and (running := self._calls.get(call_id)):
+                    running.cancelled.set()
+        os._exit(0)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 16)
+        except OSError:
+            return b""
+
+
+def arguments(argv: Sequence[str] | None = None) -> tuple[Connection, list[str]]:
+    """Read the daemon's arguments, tie this process's life to the daemon's, return the connection and what is left."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    known, rest = parser.parse_known_args(argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; only the daemon decides
+    _die_with(known.parent)
+    with contextlib.suppress(OSError):  # the kernel should take a child before it takes the daemon
+        Path("/proc/self/oom_score_adj").write_text("500")
+    return Connection(known.fd), rest
+
+
+def serve(connection: Connection, handlers: Mapping[str, Handler], *, threads: bool = False) -> None:
+    """Serve until the daemon hangs up. Never returns."""
+    threading.Thread(target=connection.read_forever, name="reader", daemon=True).start()
+    while True:
+        call = connection.inbox.get()
+        handler = handlers.get(call.verb)
+        if threads:
+            threading.Thread(target=connection.run, args=(call, handler), name=call.verb, daemon=True).start()
+        else:
+            connection.run(call, handler)
+
+
+def _die_with(parent: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the request took hold
+        sys.exit(0)
