@@ -124,7 +124,8 @@ class Child:
         """SIGKILL, at once; harmless when it has ended."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                # Not Process.kill: it polls first, and so steals a crashed child's exit status from asyncio's watcher.
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def _reap(self, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()

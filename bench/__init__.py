@@ -1,0 +1,1 @@
+"""Benches, one module a subject, and what they need beside them. No part of `make test`."""

@@ -1,0 +1,166 @@
+"""What the words of a request let a tool's arguments be. Pure.
+
+Small models choose well and copy badly, so an argument that can be read off the request is never left to them: a number
+must be one that the request states, a choice one of the plugin's that the request mentions, free text a run of its words. A
+required argument that the request cannot supply makes the tool uncallable here, whatever the model would like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from edged.domain.resources import ToolSpec
+
+__all__ = ["Argument", "Offer", "ground", "mentioned", "numbers"]
+
+_ONES = dict(
+    zip(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen".split(),
+        range(20),
+        strict=True,
+    )
+)
+_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})(?:[ -]+(?:{'|'.join(list(_ONES)[1:10])})\b)?|(?:{'|'.join(reversed(_ONES))}))"
+# A numeral may be followed by a unit ("20c", "5kg") but not be the tail of a code ("A42", "12-7") or of a time ("9:30").
+_NUMERAL = re.compile(r"(?<![\w.:,-])-?\d+(?:[.,]\d+)*(?![\d:-])")
+_SPELLED = re.compile(
+    rf"\\b(?:(?:{_BELOW_100}|an?)[ -]+hundred(?:[ -]+(?:and[ -]+)?{_BELOW_100})?|{_BELOW_100})\\b", re.IGNORECASE
+)
+_WORD = re.compile(r"[^\W_]+(?:['.][^\W_]+)*")
+_SMALL_WORDS = frozenset("a an and at for from in is of on or the to with my our your".split())
+_CLOSE_ENOUGH = 0.84  # SequenceMatcher ratio of "headfones" to "headphones" is 0.84; of "light" to "right" 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """What one parameter may be: `values` (JSON scalars) when it is one of a few, else a span of `source`, else by schema."""
+
+    name: str
+    required: bool
+    values: tuple[Any, ...] | None = None
+    source: str | None = None
+    schema: dict[str, Any] | None = None
+
+    @property
+    def possible(self) -> bool:
+        return self.values != () and self.source != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A tool and what its arguments may be for one request. `missing` names required arguments that it does not state."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(a.name for a in self.arguments if a.required and not a.possible)
+
+
+def ground(spec: ToolSpec, text: str) -> Offer:
+    """Read off `text` what each parameter of `spec` may be, in the order of its schema."""
+    properties: dict[str, dict[str, Any]] = spec.parameters.get("properties", {})
+    return Offer(spec.name, tuple(_argument(spec, name, schema, text) for name, schema in properties.items()))
+
+
+def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str) -> Argument:
+    required, grounding = name in spec.required, spec.grounding.get(name)
+    if "enum" in schema:
+        return Argument(name, required, values=tuple(schema["enum"]))
+    if grounding is None:
+        return Argument(name, required, schema=schema)
+    if grounding.kind == "choice":
+        return Argument(name, required, values=mentioned(grounding.choices, text))
+    if grounding.kind == "number":
+        return Argument(name, required, values=tuple(v for v in numbers(text) if _admits(schema, v)))
+    return Argument(name, required, source=text.strip())
+
+
+def _admits(schema: dict[str, Any], value: float) -> bool:
+    low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
+    return bool(low <= value <= high) and (schema.get("type") != "integer" or isinstance(value, int))
+
+
+def numbers(text: str) -> tuple[int | float, ...]:
+    """The numbers that `text` states, as numerals or in words, each once, in order of appearance.
+
+    "a" and "a couple" count (1, 2) only where nothing else does: "set a timer for an hour".
+    """
+    found: list[tuple[int, int | float]] = [(m.start(), _numeral(m.group())) for m in _NUMERAL.finditer(text)]
+    found += [(m.start(), _spelled(m.group())) for m in _SPELLED.finditer(text)]
+    values = [value for _, value in sorted(found, key=lambda item: item[0])]
+    if not values:
+        lower = text.lower()
+        if re.search(r"\b(a couple|a pair)\b", lower):
+            values = [2]
+        elif "dozen" in lower:
+            values = [12]
+        elif re.search(r"\ban?\b", lower):
+            values = [1]
+    return tuple(dict.fromkeys(values))
+
+
+def _numeral(text: str) -> int | float:
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+", text):
+        text = text.replace(",", "")
+    text = text.replace(",", ".")
+    if text.count(".") > 1:  # a date or a version: the leading part is all that is a number
+        text = text.split(".")[0]
+    return float(text) if "." in text else int(text)
+
+
+def _spelled(text: str) -> int:
+    total = 0
+    for word in re.findall(r"[a-z]+", text.lower()):
+        if word == "hundred":
+            total = max(total, 1) * 100
+        else:
+            total += _ONES.get(word, 0) + _TENS.get(word, 0)
+    return total
+
+
+def mentioned(choices: Iterable[str], text: str) -> tuple[str, ...]:
+    """The choices whose words `text` mentions, spelling mistakes and plurals forgiven.
+
+    Those mentioned in full come alone, without the ones that a longer one contains ("light" beside "kitchen light");
+    else those that share most of their words.
+    """
+    words = [_stem(word) for word in _WORD.findall(text.lower())]
+    scored = [(choice, *_score(choice, words)) for choice in choices]
+    full = [(choice, stems) for choice, score, stems in scored if score == 1.0]
+    if full:
+        return tuple(c for c, stems in full if not any(stems < other for _, other in full))
+    best = max((score for _, score, _ in scored), default=0.0)
+    return tuple(choice for choice, score, _ in scored if score == best and best >= 0.5)
+
+
+def _score(choice: str, words: Sequence[str]) -> tuple[float, frozenset[str]]:
+    stems = frozenset(_stem(word) for word in _WORD.findall(choice.lower()) if word not in _SMALL_WORDS)
+    if not stems:
+        stems = frozenset(_WORD.findall(choice.lower())) or frozenset({choice})
+    return sum(any(_alike(stem, word) for word in words) for stem in stems) / len(stems), stems
+
+
+def _alike(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    if min(len(one), len(other)) < 4 or abs(len(one) - len(other)) > 2 or not (one.isalpha() and other.isalpha()):
+        return False
+    return SequenceMatcher(None, one, other, autojunk=False).ratio() >= _CLOSE_ENOUGH
+
+
+def _stem(word: str) -> str:
+    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+        return word[:-1]
+    return word

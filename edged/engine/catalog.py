@@ -1,0 +1,253 @@
+"""What is on disk, read without loading it: a GGUF's metadata, its digest, and what the model will need.
+
+The rule: stdlib only and no array kept, since this runs in the daemon. The layout is that of ggml's docs/gguf.md, version
+2 and 3: magic, version, counts of tensors and of key-values, then key-values. Everything blocking; call it in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edged.domain.errors import ModelBroken
+from edged.domain.resources import ModelSpec
+
+__all__ = ["ModelFacts", "Need", "describe", "need", "resolve"]
+
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_KEPT_ARRAY = 512  # per-layer arrays are kept, vocabularies are only counted
+_LONGEST = 64 * 1024 * 1024
+# llama.cpp's enum llama_ftype; what is not here is named by its number.
+_QUANTIZATIONS = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
+    13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS",
+    23: "IQ3_XXS", 25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16",
+}  # fmt: skip
+# Marks in a chat template that tell a family's way of writing tool calls; the first hit counts.
+_DIALECTS = (
+    ("<tool_call>", "hermes"),
+    ("<|python_tag|>", "llama3"),
+    ("[TOOL_CALLS]", "mistral"),
+    ("functools[", "phi"),
+)
+_F16 = 2
+_PROCESS = 48 << 20  # the worker itself: Python, numpy, llguidance and llama.cpp's code
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a GGUF file says of itself.
+
+    `context_length` is what it was trained for (tokens); `n_head_kv` is the sum over all layers; head dimensions are
+    elements; `digest` is the file's sha256 in hex; `dialect` is how it writes tool calls ("edged", "hermes", ..., "none").
+    """
+
+    path: str
+    name: str
+    architecture: str
+    quantization: str
+    context_length: int
+    n_vocab: int
+    n_layer: int
+    n_embd: int
+    n_head_kv: int
+    head_dim_k: int
+    head_dim_v: int
+    file_bytes: int
+    chat_template: str
+    dialect: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a resident model holds: weights, KV cache, and compute (graph buffers, and the process around them)."""
+
+    weights: int
+    kv: int
+    compute: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.compute
+
+
+def resolve(path: str) -> Path:
+    """The file of a spec's path; "bundled" is the model inside the package."""
+    return Path(str(files("edged"))) / "models" / "edged-bundled.gguf" if path == "bundled" else Path(path)
+
+
+def describe(path: str, state_dir: Path | None = None) -> ModelFacts:
+    """Read a file's metadata and digest. Raises `ModelBroken`.
+
+    The digest of a large file takes seconds, so it is remembered in `state_dir`/digests.json by path, size and mtime.
+    """
+    file = resolve(path)
+    try:
+        with file.open("rb") as stream:
+            meta = _Reader(stream).metadata()
+            status = os.fstat(stream.fileno())
+            digest = _digest(file, status, state_dir)
+    except OSError as error:
+        raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
+    except (struct.error, ValueError, EOFError, UnicodeDecodeError) as error:
+        raise ModelBroken(f"{file.name} is not a GGUF file that can be read: {error}", path=str(file)) from error
+    return _facts(file, meta, status.st_size, digest)
+
+
+def need(facts: ModelFacts, spec: ModelSpec) -> Need:
+    """What the model will hold when resident, in bytes. KV is f16; compute is two activations' worth of the widest rows."""
+    context = min(spec.context_length or facts.context_length, facts.context_length)
+    batch = min(spec.batch_size, context)
+    kv = context * facts.n_head_kv * (facts.head_dim_k + facts.head_dim_v) * _F16
+    compute = 4 * (facts.n_vocab + batch * facts.n_embd * 12) + 4 * batch * context
+    return Need(facts.file_bytes, kv, compute + _PROCESS)
+
+
+def _facts(file: Path, meta: dict[str, Any], size: int, digest: str) -> ModelFacts:
+    arch = str(meta.get("general.architecture", ""))
+    if not arch:
+        raise ModelBroken(f"{file.name} does not name its architecture", path=str(file))
+
+    def number(key: str, default: int = 0) -> int:
+        value = meta.get(f"{arch}.{key}", default)
+        return int(max(value, default=0) if isinstance(value, list) else value)
+
+    layers, heads, width = number("block_count"), number("attention.head_count", 1), number("embedding_length")
+    per_layer = meta.get(f"{arch}.attention.head_count_kv", heads)
+    head = width // max(1, heads)
+    template = str(meta.get("tokenizer.chat_template", ""))
+    kind = int(meta.get("general.file_type", -1))
+    return ModelFacts(
+        path=str(file),
+        name=str(meta.get("general.name", file.stem)),
+        architecture=arch,
+        quantization=_QUANTIZATIONS.get(kind, f"type {kind}" if kind >= 0 else "unknown"),
+        context_length=number("context_length"),
+        n_vocab=int(meta.get("tokenizer.ggml.tokens", 0)),
+        n_layer=layers,
+        n_embd=width,
+        n_head_kv=sum(per_layer) if isinstance(per_layer, list) else int(per_layer) * layers,
+        head_dim_k=number("attention.key_length", head),
+        head_dim_v=number("attention.value_length", head),
+        file_bytes=size,
+        chat_template=template,
+        dialect=_dialect(template, meta),
+        digest=digest,
+    )
+
+
+def _dialect(template: str, meta: dict[str, Any]) -> str:
+    """What the file says itself, else what its template gives away."""
+    stated = meta.get("edged.dialect")
+    if stated:
+        return str(stated)
+    if "<escalate>" in template or "<|tools|>" in template:
+        return "edged"
+    return next((dialect for mark, dialect in _DIALECTS if mark in template), "none")
+
+
+def _digest(file: Path, status: os.stat_result, state_dir: Path | None) -> str:
+    key = [str(file), status.st_size, status.st_mtime_ns]
+    cache = None if state_dir is None else state_dir / "digests.json"
+    known = _remembered(cache)
+    for path, size, mtime, digest in known:
+        if [path, size, mtime] == key:
+            return str(digest)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if cache is not None:
+        rows = [row for row in known if row[0] != str(file)] + [[*key, digest]]
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(".tmp")
+        temporary.write_text(json.dumps(rows))
+        temporary.replace(cache)
+    return digest
+
+
+def _remembered(cache: Path | None) -> list[list[Any]]:
+    """The remembered rows [path, size, mtime_ns, digest]; a damaged file is only a slower start."""
+    if cache is None:
+        return []
+    try:
+        rows = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row, list) and len(row) == 4] if isinstance(rows, list) else []
+
+
+class _Reader:
+    """Reads key-values; arrays longer than `_KEPT_ARRAY` become their length."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._scalars: dict[int, Callable[[], Any]] = {
+            kind: self._scalar_reader(struct.Struct(form)) for kind, form in _SCALARS.items()
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        if self._take(4) != b"GGUF":
+            raise ValueError("it does not begin with GGUF")
+        version, _tensors, count = struct.unpack("<IQQ", self._take(20))
+        if version not in (2, 3):
+            raise ValueError(f"its version is {version}")
+        if count > 1 << 16:
+            raise ValueError(f"it claims {count} metadata entries")
+        return {self._string(): self._value(self._u32()) for _ in range(count)}
+
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            return self._array()
+        if kind not in self._scalars:
+            raise ValueError(f"it uses value type {kind}")
+        return self._scalars[kind]()
+
+    def _array(self) -> Any:
+        kind, count = self._u32(), self._u64()
+        if count <= _KEPT_ARRAY and kind != _STRING:
+            return [self._value(kind) for _ in range(count)]
+        if kind == _STRING:
+            for _ in range(count):
+                self._skip(self._u64())
+        elif kind in _SCALARS:
+            self._skip(struct.calcsize(_SCALARS[kind]) * count)
+        else:
+            raise ValueError("it nests arrays")
+        return count
+
+    def _scalar_reader(self, form: struct.Struct) -> Callable[[], Any]:
+        return lambda: form.unpack(self._take(form.size))[0]
+
+    def _u32(self) -> int:
+        return int.from_bytes(self._take(4), "little")
+
+    def _u64(self) -> int:
+        return int.from_bytes(self._take(8), "little")
+
+    def _string(self) -> str:
+        return self._take(self._u64()).decode()
+
+    def _take(self, size: int) -> bytes:
+        if size > _LONGEST:
+            raise ValueError(f"it holds a value of {size} bytes")
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise EOFError("it ends early")
+        return data
+
+    def _skip(self, size: int) -> None:
+        """Short ones are read (a seek drops the buffer), long ones are jumped over."""
+        if size < 4096:
+            self._take(size)
+        else:
+            self._stream.seek(size, os.SEEK_CUR)

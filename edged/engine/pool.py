@@ -1,0 +1,299 @@
+"""The pool of resident models: a `ChatModel` that loads, runs, cancels, evicts and quarantines.
+
+The rule of the file: all state changes happen on the event loop, between awaits; `scheduler.decide` says what to do and
+`_tick` does it. Every child belongs to a task of the pool's TaskGroup, so leaving the pool leaves no process behind, and a bug
+in here ends the daemon instead of hiding. Nothing wakes up by itself but for the next keep_alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edged.domain.errors import (
+    DeadlineExceeded,
+    EdgedError,
+    EngineCrashed,
+    ModelBroken,
+    ModelWontFit,
+    NotFound,
+    QueueFull,
+    Unavailable,
+)
+from edged.domain.messages import Priority
+from edged.domain.meters import Meters
+from edged.domain.ports import Completion, Generation
+from edged.domain.resources import Budget, ModelSpec, Pressure
+from edged.engine import scheduler
+from edged.engine.catalog import need
+from edged.engine.ledger import Ledger
+from edged.engine.proof import Prover
+from edged.engine.quarantine import Quarantine
+from edged.engine.records import Record
+from edged.engine.resident import Resident
+
+__all__ = ["Pool"]
+
+_WAITING_MAX = 256
+
+
+@dataclass(slots=True)
+class _Job:
+    """One caller that waits for a model. `granted` gets the resident, taken for it."""
+
+    id: int
+    model: str
+    size: int
+    rank: int
+    deadline: float
+    arrived: float
+    granted: asyncio.Future[Resident]
+
+
+class Pool:
+    """A `ChatModel` over local workers: `async with Pool(...) as pool`.
+
+    `budget` bounds what residents hold together. `state_dir` keeps proofs and digests. `clock` is monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSpec],
+        budget: Budget,
+        state_dir: Path,
+        meters: Meters,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        worker_module: str = "edged.workers.gguf",
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self._state_dir = state_dir
+        self._meters = meters
+        self._clock = clock
+        self._module = worker_module
+        self._ledger = Ledger(budget)
+        self._prover = Prover(state_dir, worker_module)
+        self._quarantine = quarantine or Quarantine()
+        self._records = {name: Record(spec) for name, spec in models.items()}
+        self._residents: dict[str, Resident] = {}
+        self._waiting: dict[int, _Job] = {}
+        self._ids = itertools.count(1)
+        self._group = asyncio.TaskGroup()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._pressure = Pressure.NONE
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for job in list(self._waiting.values()):
+            self._refuse(job, Unavailable("the daemon is stopping", retry_after=5.0))
+        for resident in self._residents.values():
+            resident.leave()
+        if isinstance(error, asyncio.CancelledError):
+            await self._group.__aexit__(kind, error, trace)
+        else:  # the body's own error must not come out wrapped in a group; the residents are leaving already
+            await self._group.__aexit__(None, None, None)
+
+    async def generate(self, generation: Generation) -> Completion:
+        """One assistant turn.
+
+        Raises NotFound, BadRequest (a prompt too long, a bad grammar), DeadlineExceeded, ModelWontFit, ModelBroken,
+        EngineCrashed, QueueFull, Unavailable. Cancelling the task stops the work in the worker too.
+        """
+        deadline = generation.deadline_monotonic
+        delay = None if deadline is None else max(0.0, deadline - self._clock())
+        try:
+            async with asyncio.timeout(delay) as limit:
+                return await self._generate(generation)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._meters.count("engine.deadlines")
+            raise DeadlineExceeded("the deadline passed before the model had answered") from None
+
+    async def _generate(self, generation: Generation) -> Completion:
+        arrived = self._clock()
+        resident = await self._admit(generation.model, generation.priority, generation.deadline_monotonic)
+        granted = self._clock()
+        loading = max(0.0, (resident.ready_at or 0.0) - max(arrived, resident.began))
+        record = self._records[generation.model]
+        record.requests += 1
+        self._meters.count("engine.generations")
+        try:
+            completion = await resident.generate(generation)
+        except EngineCrashed as error:
+            error.retry_after = self._rest(generation.model)
+            raise
+        self._quarantine.answered(generation.model)
+        self._meters.count("engine.tokens", completion.usage.completion)
+        return replace(completion, queued_seconds=max(0.0, granted - arrived - loading), load_seconds=loading)
+
+    async def warm(self, name: str) -> None:
+        """Load a model now, so that the first request does not pay for it. Raises as `generate` does."""
+        resident = await self._admit(name, Priority.LOW, None)
+        resident.release()
+
+    def relieve(self, pressure: Pressure) -> None:
+        """SOME: idle models are evicted, at once and as they become idle. FULL: and nothing is loaded. NONE ends both."""
+        self._pressure = pressure
+        self._tick()
+
+    def proofs(self) -> list[dict[str, Any]]:
+        """How models were proven on this device; see `Prover.proofs`."""
+        return self._prover.proofs()
+
+    def status(self) -> list[dict[str, Any]]:
+        """One entry a configured model: name, state (cold, loading, ready, busy, leaving, quarantined), pid, rss and bytes
+        (measured and reserved), load_seconds, requests, restarts, mode, context_length, quantization, retry_after."""
+        now = self._clock()
+        rests = {name: until - now for name, until in self._quarantine.until.items() if until > now}
+        return [record.entry(self._residents.get(name), rests.get(name)) for name, record in self._records.items()]
+
+    async def _admit(self, name: str, priority: Priority, deadline: float | None) -> Resident:
+        """Wait for the model, taken for the caller. Raises what `generate` says about models."""
+        record = self._records.get(name)
+        if record is None:
+            raise NotFound(f"there is no model {name!r}", model=name)
+        if self._closing:
+            raise Unavailable("the daemon is stopping", retry_after=5.0)
+        if len(self._waiting) >= _WAITING_MAX:
+            raise QueueFull("too many generations wait for a model", retry_after=2.0)
+        facts = await record.read(self._state_dir)
+        arrived = self._clock()
+        granted: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
+        size = need(facts, record.spec).total
+        limit = math.inf if deadline is None else deadline
+        job = _Job(next(self._ids), name, size, priority.rank, limit, arrived, granted)
+        self._waiting[job.id] = job
+        self._tick()
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                granted.result().release()  # granted in the very moment the caller left
+            raise
+        finally:
+            self._waiting.pop(job.id, None)
+
+    def _tick(self) -> None:
+        """Decide and do. Called after everything that may change a decision."""
+        if self._closing:
+            return
+        decisions = scheduler.decide(
+            [self._view(r) for r in self._residents.values()],
+            [
+                scheduler.Waiting(j.id, j.model, j.size, j.rank, j.deadline, j.arrived)
+                for j in self._waiting.values()
+                if not j.granted.done()
+            ],
+            self._ledger.budget,
+            self._clock(),
+            quarantined=self._quarantine.until,
+            pressure=self._pressure,
+        )
+        for decision in decisions:
+            self._do(decision)
+
+    def _do(self, decision: scheduler.Decision) -> None:
+        match decision:
+            case scheduler.Run(job, model):
+                self._residents[model].take()
+                self._waiting[job].granted.set_result(self._residents[model])
+            case scheduler.Load(model):
+                self._start(model)
+            case scheduler.Evict(model, why):
+                self._meters.count(f"engine.evictions.{why}")
+                self._residents[model].leave()
+            case scheduler.Refuse(job, why):
+                self._refuse(self._waiting[job], self._refusal(self._waiting[job], why))
+            case scheduler.Wait(until):
+                self._sleep(until)
+
+    def _refusal(self, job: _Job, why: str) -> EdgedError:
+        if why == "budget":
+            detail = f"{job.model} needs {job.size} bytes; the budget is {self._ledger.budget}"
+            return ModelWontFit(detail, needed=job.size, budget=self._ledger.budget)
+        return ModelBroken(
+            f"{job.model} crashed too often and rests", retry_after=self._rest(job.model), model=job.model
+        )
+
+    def _rest(self, name: str) -> float:
+        """Seconds after which another attempt makes sense."""
+        return max(1.0, round(self._quarantine.until.get(name, 0.0) - self._clock(), 1))
+
+    def _refuse(self, job: _Job, error: EdgedError) -> None:
+        if not job.granted.done():
+            job.granted.set_exception(error)
+        self._waiting.pop(job.id, None)
+
+    def _sleep(self, until: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if math.isfinite(until):
+            delay = max(0.0, until - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _start(self, name: str) -> None:
+        job = next(j for j in self._waiting.values() if j.model == name)
+        record = self._records[name]
+        assert record.facts is not None
+        self._ledger.reserve(name, job.size)
+        resident = Resident(
+            record.spec, record.facts, job.size, clock=self._clock, changed=self._tick, worker_module=self._module
+        )
+        self._residents[name] = resident
+        self._meters.count("engine.loads")
+        self._group.create_task(self._live(resident), name=f"model:{name}")
+
+    async def _live(self, resident: Resident) -> None:
+        """A resident's whole life, and the bookkeeping of its end."""
+        name = resident.spec.name
+        record = self._records[name]
+        try:
+            ending = await resident.live(self._prover)
+        finally:
+            self._ledger.release(name)
+            self._residents.pop(name, None)
+        record.note(resident)
+        if ending.error is not None:
+            self._failed(resident, ending.error)
+        self._tick()
+
+    def _failed(self, resident: Resident, error: EdgedError) -> None:
+        name = resident.spec.name
+        record = self._records[name]
+        record.restarts += 1
+        self._meters.count("engine.crashes")
+        if self._quarantine.crashed(name, self._clock()) is not None:
+            self._meters.count("engine.quarantines")
+            self._prover.forget(resident.facts.digest)
+        if resident.ready_at is None:  # it never came up: those who wait for it are told why
+            error.retry_after = error.retry_after or self._rest(name)
+            for job in [j for j in self._waiting.values() if j.model == name]:
+                self._refuse(job, error)
+
+    def _view(self, resident: Resident) -> scheduler.Resident:
+        return scheduler.Resident(
+            resident.spec.name,
+            resident.size,
+            resident.state,
+            resident.since,
+            resident.load_seconds,
+            resident.spec.keep_alive,
+        )

@@ -1,0 +1,71 @@
+"""What the pool knows of a configured model whether it is resident or not: its file's facts and its counts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edged.domain.errors import ModelBroken
+from edged.domain.resources import ModelSpec
+from edged.engine.catalog import ModelFacts, describe, resolve
+from edged.engine.resident import Resident
+
+__all__ = ["Record"]
+
+
+@dataclass(slots=True)
+class Record:
+    """One configured model. `facts` are None until somebody asked for them; `restarts` counts lost workers."""
+
+    spec: ModelSpec
+    requests: int = 0
+    restarts: int = 0
+    load_seconds: float = 0.0
+    mode: str | None = None
+    facts: ModelFacts | None = None
+    _stamp: tuple[int, int] = (0, 0)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def read(self, state_dir: Path) -> ModelFacts:
+        """What the file says, read again when it was replaced. Raises `ModelBroken`."""
+        file = resolve(self.spec.path)
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
+        stamp = (status.st_size, status.st_mtime_ns)
+        async with self._reading:  # a digest of gigabytes is made once, not once a caller
+            if self.facts is None or self._stamp != stamp:
+                self.facts = await asyncio.to_thread(describe, self.spec.path, state_dir)
+                self._stamp = stamp
+            return self.facts
+
+    def note(self, resident: Resident) -> None:
+        """Keep what a resident found out."""
+        self.mode = resident.mode or self.mode
+        self.load_seconds = resident.load_seconds or self.load_seconds
+
+    def entry(self, resident: Resident | None, rest: float | None) -> dict[str, Any]:
+        """The model's line of `Pool.status`. `rest` is for how many seconds it is quarantined, or None."""
+        if resident is not None:
+            self.note(resident)
+            state = {"idle": "ready"}.get(resident.state, resident.state)
+        else:
+            state = "cold" if rest is None else "quarantined"
+        trained = self.facts.context_length if self.facts else self.spec.context_length
+        return {
+            "name": self.spec.name,
+            "state": state,
+            "pid": resident.pid if resident else None,
+            "rss": resident.rss() if resident else 0,
+            "bytes": resident.size if resident else 0,
+            "load_seconds": round(self.load_seconds, 3),
+            "requests": self.requests,
+            "restarts": self.restarts,
+            "mode": self.mode,
+            "context_length": min(self.spec.context_length or trained, trained),
+            "quantization": self.facts.quantization if self.facts else None,
+            "retry_after": None if rest is None else round(rest, 1),
+        }

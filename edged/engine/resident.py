@@ -1,0 +1,236 @@
+"""One resident model: its child, from loading to the end, and the one generation that runs in it.
+
+The rule: a resident lives exactly as long as `live` runs; whoever wants it gone calls `leave` or `kill` and sees it end.
+A generation that is taken back leaves its worker busy until the worker has said that it stopped; one that does not say so
+within two seconds is killed, for native code cannot be argued with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edged.domain.errors import BadRequest, EdgedError, EngineCrashed, Unavailable
+from edged.domain.messages import Usage
+from edged.domain.ports import Completion, Generation
+from edged.domain.resources import ModelSpec
+from edged.engine.catalog import ModelFacts
+from edged.engine.proof import Prover
+from edged.ipc.channel import ChannelClosed
+from edged.ipc.process import Child
+
+__all__ = ["Ending", "Resident"]
+
+State = Literal["loading", "idle", "busy", "leaving"]
+
+_STOP_SECONDS = 2.0
+_LOAD_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a resident ended: as asked (`error` is None), or by `error`, and how the process went."""
+
+    error: EdgedError | None
+    exit: str
+
+
+class Resident:
+    """A model in memory. `state` is "loading", "idle", "busy" or "leaving"; times are of `clock` (monotonic seconds).
+
+    `changed` is called whenever there is something new to decide.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        facts: ModelFacts,
+        size: int,
+        *,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+        worker_module: str,
+    ) -> None:
+        self.spec = spec
+        self.facts = facts
+        self.size = size
+        self.state: State = "loading"
+        self.since = self.began = clock()
+        self.ready_at: float | None = None
+        self.mode: str | None = None
+        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._clock = clock
+        self._changed = changed
+        self._module = worker_module
+        self._child: Child | None = None
+        self._work: asyncio.Future[EdgedError] | None = None
+        self._left = False
+        self._draining = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    @property
+    def load_seconds(self) -> float:
+        return 0.0 if self.ready_at is None else self.ready_at - self.began
+
+    def rss(self) -> int:
+        """Resident bytes of the worker, file pages included; 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * 4096
+        except (OSError, IndexError):
+            return 0
+
+    async def live(self, prover: Prover) -> Ending:
+        """Start, prove, load, stay until told to leave or until the worker is gone. Never raises an `EdgedError`."""
+        error: EdgedError | None = None
+        exit_note = "not started"
+        try:
+            async with Child(self._module, grace=0.5) as child:
+                self._child = child
+                self._work = asyncio.ensure_future(self._serve(child, prover))
+                if self._left:
+                    self._work.cancel()
+                try:
+                    await asyncio.wait({self._work})
+                finally:
+                    self._work.cancel()
+                error = None if self._work.cancelled() else self._work.result()
+                self.state = "leaving"
+            exit_note = str(child.exited.result())
+        finally:
+            ending = Ending(None if self._left else error, exit_note)
+            self.ended.set_result(ending)
+        return ending
+
+    async def _serve(self, child: Child, prover: Prover) -> EdgedError:
+        """Load, then drain what is taken back, until the worker is gone; returns why. Cancelled to make it leave."""
+        try:
+            await self._load(child, prover)
+            while await self._cancelled_work(child):
+                await self._drain(child)
+        except ChannelClosed:
+            child.kill()
+            return EngineCrashed(f"the worker of {self.spec.name} ended while it loaded: {await child.exited}")
+        except EdgedError as failed:
+            return failed
+        return EngineCrashed(f"the worker of {self.spec.name} ended: {child.exited.result()}")
+
+    async def _load(self, child: Child, prover: Prover) -> None:
+        params = {
+            "path": self.facts.path,
+            "context_length": self.spec.context_length,
+            "batch_size": self.spec.batch_size,
+            "threads": self.spec.threads,
+        }
+        # The serving child is importing its libraries while the throw-away one proves.
+        mode = await prover.mode(self.facts, params)
+        try:
+            async with asyncio.timeout(_LOAD_SECONDS):
+                await child.call("load", {**params, "mode": mode})
+        except TimeoutError:
+            child.kill()
+            raise EngineCrashed(f"{self.spec.name} did not load in {_LOAD_SECONDS:g} s") from None
+        self.mode = mode
+        self.ready_at = self.since = self._clock()
+        self.state = "idle"
+        self._changed()
+
+    async def _cancelled_work(self, child: Child) -> bool:
+        """Wait: True when a generation was taken back, False when the worker has ended."""
+        drain = asyncio.ensure_future(self._draining.wait())
+        either: set[asyncio.Future[Any]] = {drain, child.exited}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drain.cancel()
+        return not child.exited.done()
+
+    async def _drain(self, child: Child) -> None:
+        self._draining.clear()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await child.call("ping")
+        except (TimeoutError, ChannelClosed):
+            child.kill()
+            await child.exited
+        else:
+            self.release()
+
+    def take(self) -> None:
+        """Reserve the worker for one generation."""
+        assert self.state == "idle"
+        self.state = "busy"
+
+    def release(self) -> None:
+        """The worker is free again."""
+        if self.state == "busy":
+            self.state, self.since = "idle", self._clock()
+            self._changed()
+
+    def leave(self) -> None:
+        """End the worker; `live` returns when it has ended."""
+        self.state = "leaving"
+        self._left = True
+        if self._work is not None:
+            self._work.cancel()
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    async def generate(self, generation: Generation) -> Completion:
+        """Run it in the worker that was taken; it is released in the end, or drained. Raises what the worker says."""
+        assert self._child is not None
+        try:
+            result = await self._child.call("generate", _params(generation), _on_chunk(generation))
+        except asyncio.CancelledError:
+            self._draining.set()
+            raise
+        except ChannelClosed:
+            self.kill()
+            ending = await asyncio.shield(self.ended)
+            raise EngineCrashed(
+                f"the worker of {self.spec.name} ended while it computed ({ending.exit})", retry_after=1.0
+            ) from None
+        except (BadRequest, Unavailable):
+            self.release()
+            raise
+        except EdgedError as error:  # a bug in the worker: its state is not to be trusted
+            self.kill()
+            await asyncio.shield(self.ended)
+            raise EngineCrashed(f"the worker of {self.spec.name} failed: {error.detail}", retry_after=1.0) from error
+        self.release()
+        return _completion(generation.model, result)
+
+
+def _params(generation: Generation) -> dict[str, Any]:
+    return {
+        "messages": [message.to_wire() for message in generation.messages],
+        "tools": [tool.to_openai() for tool in generation.tools],
+        "grammar": generation.grammar,
+        "max_tokens": generation.max_tokens,
+        "temperature": generation.temperature,
+        "seed": generation.seed,
+        "deadline_monotonic": generation.deadline_monotonic,
+    }
+
+
+def _on_chunk(generation: Generation) -> Callable[[Any], None] | None:
+    on_text = generation.on_text
+    return None if on_text is None else lambda chunk: on_text(chunk["text"])
+
+
+def _completion(model: str, result: dict[str, Any]) -> Completion:
+    return Completion(
+        text=result["text"],
+        finish_reason=result["finish_reason"],
+        usage=Usage(result["prompt_tokens"], result["cached_tokens"], result["completion_tokens"]),
+        prefill_seconds=result["prefill_seconds"],
+        decode_seconds=result["decode_seconds"],
+        model=model,
+    )

@@ -1,0 +1,124 @@
+"""The scheduler as tables: what is, who waits -> what is decided."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from edged.domain.resources import Pressure
+from edged.engine.scheduler import Decision, Evict, Load, Refuse, Resident, Run, Wait, Waiting, decide
+
+NOW = 100.0
+FOREVER = Wait(math.inf)
+
+
+def idle(name: str, size: int, since: float = 90.0, load: float = 1.0, keep: float = math.inf) -> Resident:
+    return Resident(name, size, "idle", since, load, keep)
+
+
+def busy(name: str, size: int) -> Resident:
+    return Resident(name, size, "busy")
+
+
+def job(number: int, model: str, size: int = 10, rank: int = 1, deadline: float = math.inf) -> Waiting:
+    return Waiting(number, model, size, rank, deadline, arrived=number)
+
+
+TABLE: list[tuple[str, list[Resident], list[Waiting], list[Decision]]] = [
+    ("nothing", [], [], [FOREVER]),
+    ("cold", [], [job(1, "a")], [Load("a"), FOREVER]),
+    ("cold, two jobs, one load", [], [job(1, "a"), job(2, "a")], [Load("a"), FOREVER]),
+    ("ready", [idle("a", 10)], [job(1, "a")], [Run(1, "a"), FOREVER]),
+    ("busy", [busy("a", 10)], [job(1, "a")], [FOREVER]),
+    ("loading", [Resident("a", 10, "loading")], [job(1, "a")], [FOREVER]),
+    ("leaving", [Resident("a", 10, "leaving")], [job(1, "a")], [FOREVER]),
+    ("one at a time, in order of arrival", [idle("a", 10)], [job(2, "a"), job(1, "a")], [Run(1, "a"), FOREVER]),
+    ("priority before arrival", [idle("a", 10)], [job(1, "a"), job(2, "a", rank=0)], [Run(2, "a"), FOREVER]),
+    ("deadline before arrival", [idle("a", 10)], [job(1, "a"), job(2, "a", deadline=5)], [Run(2, "a"), FOREVER]),
+    (
+        "priority before deadline",
+        [idle("a", 10)],
+        [job(1, "a", deadline=5), job(2, "a", rank=0, deadline=9)],
+        [Run(2, "a"), FOREVER],
+    ),
+    ("too big for the budget", [], [job(1, "a", size=101)], [Refuse(1, "budget"), FOREVER]),
+    ("exactly the budget", [], [job(1, "a", size=100)], [Load("a"), FOREVER]),
+    ("two fit", [], [job(1, "a", 50), job(2, "b", 50)], [Load("a"), Load("b"), FOREVER]),
+    ("the second does not fit", [], [job(1, "a", 60), job(2, "b", 50)], [Load("a"), FOREVER]),
+    ("an idle one makes room", [idle("a", 60)], [job(1, "b", 50)], [Evict("a", "room"), FOREVER]),
+    ("wait for one that leaves", [Resident("a", 60, "leaving")], [job(1, "b", 50)], [FOREVER]),
+    (
+        "the cheapest to restore goes",
+        [idle("a", 40, load=9.0), idle("b", 40, load=1.0)],
+        [job(1, "c", 50)],
+        [Evict("b", "room"), FOREVER],
+    ),
+    (
+        "as many go as are needed",
+        [idle("a", 40, load=9.0), idle("b", 40, load=1.0)],
+        [job(1, "c", 90)],
+        [Evict("b", "room"), Evict("a", "room"), FOREVER],
+    ),
+    ("a busy one is waited for", [busy("a", 60)], [job(1, "b", 50)], [FOREVER]),
+    (
+        "who is about to run is not evicted",
+        [idle("a", 60)],
+        [job(1, "a", 60), job(2, "b", 50)],
+        [Run(1, "a"), FOREVER],
+    ),
+    (
+        "a less urgent job does not run on what must make room",
+        [idle("a", 60)],
+        [job(1, "a", 60), job(2, "b", 50, rank=0)],
+        [Evict("a", "room"), FOREVER],
+    ),
+    (
+        "a less urgent job does not take the memory that is waited for",
+        [busy("a", 60)],
+        [job(1, "b", 50, rank=0), job(2, "c", 30)],
+        [FOREVER],
+    ),
+    (
+        "an idle one goes first, then the busy one is waited for",
+        [busy("a", 60), idle("d", 10, load=9.0)],
+        [job(1, "b", 40, rank=0), job(2, "d", 10)],
+        [Evict("d", "room"), FOREVER],
+    ),
+    (
+        "a bystander that is not needed for room goes on running",
+        [Resident("a", 60, "leaving"), idle("d", 10)],
+        [job(1, "b", 40, rank=0), job(2, "d", 10)],
+        [Run(2, "d"), FOREVER],
+    ),
+    ("keep_alive is over", [idle("a", 10, since=90, keep=10)], [], [Evict("a", "keep_alive"), FOREVER]),
+    ("keep_alive is not over", [idle("a", 10, since=90, keep=11)], [], [Wait(101.0)]),
+    ("work before keep_alive", [idle("a", 10, since=0, keep=1)], [job(1, "a")], [Run(1, "a"), FOREVER]),
+    ("the next expiry of several", [idle("a", 1, 95, keep=9), idle("b", 1, 99, keep=2)], [], [Wait(101.0)]),
+]
+
+
+@pytest.mark.parametrize(("residents", "waiting", "expected"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
+def test_table(residents: list[Resident], waiting: list[Waiting], expected: list[Decision]) -> None:
+    assert decide(residents, waiting, 100, NOW) == expected
+
+
+def test_quarantined_models_are_refused_until_their_rest_is_over() -> None:
+    assert decide([], [job(1, "a")], 100, NOW, quarantined={"a": 130.0})[0] == Refuse(1, "quarantined", 130.0)
+    assert decide([], [job(1, "a")], 100, NOW, quarantined={"a": 100.0})[0] == Load("a")
+    assert decide([], [job(1, "b")], 100, NOW, quarantined={"a": 130.0})[0] == Load("b")
+
+
+def test_pressure_evicts_idle_models_and_full_pressure_loads_none() -> None:
+    residents = [idle("a", 10), busy("b", 10)]
+    assert decide(residents, [], 100, NOW, pressure=Pressure.SOME) == [Evict("a", "pressure"), FOREVER]
+    assert decide(residents, [job(1, "c")], 100, NOW, pressure=Pressure.SOME)[0] == Load("c")
+    assert decide(residents, [job(1, "c")], 100, NOW, pressure=Pressure.FULL) == [Evict("a", "pressure"), FOREVER]
+
+
+def test_what_is_loaded_together_never_exceeds_the_budget() -> None:
+    sizes = {f"m{i}": 7 * i % 50 + 1 for i in range(20)}
+    waiting = [job(i, name, size) for i, (name, size) in enumerate(sizes.items())]
+    loads = [d.model for d in decide([busy("x", 33)], waiting, 100, NOW) if isinstance(d, Load)]
+    assert loads
+    assert sum(sizes[name] for name in loads) + 33 <= 100
