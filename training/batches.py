@@ -15,8 +15,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from training.dialect import answer_text, group_prefix, part_prompt, result_prompt
 from training.sentences import Group, Part, Sentences
-from training.tokenizer import answer_text, group_prefix, part_prompt
 
 __all__ = ["Batch", "background", "batches", "encode_part"]
 
@@ -41,20 +41,32 @@ class Batch:
         causal = torch.ones(g.shape[1], g.shape[1], dtype=torch.bool).tril()
         return (same & causal)[:, None]
 
+    def answers(self) -> Iterator[tuple[int, Tensor]]:
+        """(row, columns) of what the model writes in each part."""
+        for row, counted in enumerate(self.weights == 1.0):
+            keys = self.groups[row] * 100 + self.parts[row]
+            for key in keys[counted].unique():
+                yield row, ((keys == key) & counted).nonzero()[:, 0]
+
 
 def encode_part(tokenizer: Tokenizer, part: Part) -> tuple[list[int], list[float]]:
     """Ids of a part and the weight of each as a target."""
-    pieces = [(part_prompt(part), _WEIGHTS[1]), (answer_text(part), _WEIGHTS[2])]
+    ids, weights = _weighted(tokenizer, part_prompt(part), _WEIGHTS[1])
+    pieces = [(answer_text(part), _WEIGHTS[2])]
     if part.wording:
-        pieces += [(f"<|tool|>{part.result}<|assistant|>", _WEIGHTS[1]), (f"{part.wording}<|end|>", _WEIGHTS[2])]
-    ids, weights = [], []
+        call = answer_text(part).removesuffix("<|end|>")  # the turn is not over when the call is written
+        pieces = [(call, _WEIGHTS[2]), (result_prompt(part), _WEIGHTS[1]), (f"{part.wording}<|end|>", _WEIGHTS[2])]
     for text, weight in pieces:
-        if text.startswith("<|tool|>"):  # the template shows the call without its end mark
-            ids.pop(), weights.pop()
-        piece = tokenizer.encode(text).ids
-        ids += piece
-        weights += [weight] * len(piece)
+        more, heavy = _weighted(tokenizer, text, weight)
+        if text.startswith("<|tool|>"):
+            heavy[0] = 0.0  # the model ends its call; the runtime goes on
+        ids, weights = ids + more, weights + heavy
     return ids, weights
+
+
+def _weighted(tokenizer: Tokenizer, text: str, weight: float) -> tuple[list[int], list[float]]:
+    ids = tokenizer.encode(text).ids
+    return ids, [weight] * len(ids)
 
 
 class _Row:
@@ -70,7 +82,9 @@ class _Row:
 
     def add(self, ids: list[int], weights: list[float], start: int, part: int) -> None:
         """Targets are the next token of the same piece; the first of a part is predicted from nothing and does not count."""
-        columns = (ids, [*ids[1:], 0][: len(ids)], [*weights[1:], 0.0][: len(ids)], range(start, start + len(ids)), [self.group] * len(ids))
+        count = len(ids)
+        targets, weighed = [*ids[1:], 0][:count], [*weights[1:], 0.0][:count]
+        columns = (ids, targets, weighed, range(start, start + count), [self.group] * count)
         for column, values in zip(self.columns, (*columns, [part] * len(ids)), strict=True):
             column.extend(values)
 
@@ -119,5 +133,3 @@ def background(stream: Iterator[Batch], ahead: int = 4) -> Iterator[Batch]:
     threading.Thread(target=work, daemon=True).start()
     while True:
         yield made.get()
-
-

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Ask", "Field", "MaterialError", "Param", "Tool", "read_beyond", "read_tools", "slots"]
+__all__ = ["FOLDER", "Ask", "Field", "MaterialError", "Param", "Tool", "read_beyond", "read_tools", "slots"]
 
 FOLDER = Path(__file__).parent / "material"
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -149,7 +149,8 @@ def _check(path: Path, tools: Sequence[Tool]) -> None:
             said = {*slots(ask.text), *ask.fixed}
             lacking = [key for key, param in keys.items() if not param.optional and key not in said]
             if lacking or not said <= keys.keys():
-                raise MaterialError(f"{path.name}: [{tool.key}] {ask.text!r}: lacks {lacking}, or names what is not declared")
+                where = f"{path.name}: [{tool.key}] {ask.text!r}"
+                raise MaterialError(f"{where}: lacks {lacking}, or names what is not declared")
 
 
 def read_beyond(path: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:

@@ -49,7 +49,9 @@ class _Block(nn.Module):
         self.heads = shape.heads
         self.attn_norm, self.ffn_norm = _Norm(shape), _Norm(shape)
         width, ffn = shape.width, shape.ffn
-        self.attn_q, self.attn_k, self.attn_v, self.attn_output = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.attn_q, self.attn_k, self.attn_v, self.attn_output = (
+            nn.Linear(width, width, bias=False) for _ in range(4)
+        )
         self.ffn_gate, self.ffn_up = nn.Linear(width, ffn, bias=False), nn.Linear(width, ffn, bias=False)
         self.ffn_down = nn.Linear(ffn, width, bias=False)
 

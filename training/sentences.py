@@ -125,7 +125,7 @@ class Sentences:
     def _served(self, rng: random.Random, card: Card) -> Part:
         ask = self._ask(rng, card.tool)
         spoken, values = self._fill(rng, card.tool.params, ask)
-        sentence, values = _put(rng, dress(rng, ask.text), spoken, values)
+        sentence, values = _put(rng, dress(rng, ask.text), spoken, values, card.tool.params)
         arguments = {card.spoken[p.key]: values[p.key] for p in card.tool.params if p.key in values}
         call = _compact({"name": card.name, "arguments": arguments})
         if not card.tool.answers or rng.random() > 0.14:
@@ -143,7 +143,7 @@ class Sentences:
 
     def _unserved(self, rng: random.Random, template: str, params: Sequence[Param]) -> Part:
         spoken, values = self._fill(rng, params, Ask(template, {}))
-        return Part(_put(rng, dress(rng, template), spoken, values)[0], "")
+        return Part(_put(rng, dress(rng, template), spoken, values, params)[0], "")
 
     def _fill(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> tuple[dict[str, str], dict[str, Any]]:
         spoken: dict[str, str] = {}
@@ -161,8 +161,7 @@ class Sentences:
         if param.kind in ("int", "float"):
             return _number(rng, param)
         text = _code(rng, rng.choice(param.of)) if param.kind == "code" else self._phrase(rng, param.of)
-        chance = rng.random()  # people write slots as they like; the value stays what they wrote
-        text = text.title() if chance < 0.05 else text.lower() if chance < 0.17 else mistype(rng, text) if chance < 0.2 else text
+        text = _careless(rng, text)
         return text, text
 
     def _phrase(self, rng: random.Random, vocabulary: Sequence[str]) -> str:
@@ -224,18 +223,31 @@ def _topic(tool: Tool) -> frozenset[str]:
     return frozenset(word.rstrip("s") for word in re.findall(r"[a-z]{3,}", text)) - _STOP
 
 
-def _put(rng: random.Random, template: str, spoken: dict[str, str], values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Fill the slots. Shouting and a capital at the start reach into slots, and then into the values of free text."""
+def _put(
+    rng: random.Random, template: str, spoken: dict[str, str], values: dict[str, Any], params: Sequence[Param]
+) -> tuple[str, dict[str, Any]]:
+    """Fill the slots. Shouting and a capital at the start reach into slots, and then into the values of free text and codes."""
     shout, lead = rng.random() < 0.02, rng.random() < 0.3 and template.startswith("{")
+    verbatim = {param.key for param in params if param.kind in ("text", "code")}
     values = dict(values)
     for index, key in enumerate(slots(template)):
         text = spoken[key]
         styled = text.upper() if shout else text[0].upper() + text[1:] if lead and index == 0 else text
-        if values.get(key) == text:
+        if key in verbatim:
             values[key] = styled
         spoken = {**spoken, key: styled}
     sentence = template.format_map(spoken)
     return (sentence.upper() if shout else sentence), values
+
+
+def _careless(rng: random.Random, text: str) -> str:
+    """People write slots as they like; the value is what they wrote."""
+    chance = rng.random()
+    if chance < 0.05:
+        return text.title()
+    if chance < 0.17:
+        return text.lower()
+    return mistype(rng, text) if chance < 0.2 else text
 
 
 def _number(rng: random.Random, param: Param) -> tuple[str, int | float]:

@@ -1,4 +1,4 @@
-"""The byte-level BPE of the bundled model, trained on its own generated text, and the encoding of samples.
+"""The byte-level BPE of the bundled model, trained on its own generated text.
 
 The pre-tokenizer is GPT-2's behind a split of every digit, which llama.cpp knows as "smollm", so both make the same ids. A
 number or an order code is then copied digit by digit, which a small model does reliably.
@@ -11,36 +11,12 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from training.sentences import Group, Part
+from training.dialect import SPECIAL, answer_text, group_prefix, part_prompt
+from training.sentences import Group
 
-__all__ = ["SPECIAL", "VOCABULARY", "answer_text", "group_prefix", "part_prompt", "train_tokenizer"]
+__all__ = ["VOCABULARY", "train_tokenizer"]
 
 VOCABULARY = 3072
-SPECIAL = (
-    "<|pad|>",
-    "<|tools|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|end|>",
-    "<tool_call>",
-    "</tool_call>",
-    "<escalate>",
-    "<|tool|>",
-)
-
-
-def group_prefix(group: Group) -> str:
-    """What the chat template writes of the tools."""
-    return "<|tools|>" + "\n".join(card.line for card in group.cards)
-
-
-def part_prompt(part: Part) -> str:
-    return f"<|user|>{part.sentence}<|assistant|>"
-
-
-def answer_text(part: Part) -> str:
-    """What the model writes to choose."""
-    return f"<tool_call>{part.call}</tool_call><|end|>" if part.call else "<escalate><|end|>"
 
 
 def train_tokenizer(groups: Iterable[Group], count: int = 12_000) -> Tokenizer:

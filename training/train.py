@@ -1,4 +1,4 @@
-"""Train the bundled language model on a CPU: `python -m training.train --minutes 60 --out DIR`.
+"""Train the bundled language model on a CPU: `python -m training.train --minutes 62 --out DIR`.
 
 The budget is wall time: the learning rate falls to zero when it ends. A checkpoint is written every five minutes, with an
 evaluation on fresh samples; `--resume` goes on from the last one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from training.batches import Batch, background, batches
+from training.dialect import ESCALATE
 from training.model import LlamaModel, Shape
 from training.sentences import Sentences
 from training.tokenizer import train_tokenizer
@@ -52,22 +53,27 @@ def loss_of(model: LlamaModel, hidden: Tensor, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: LlamaModel, held: list[Batch]) -> tuple[float, float, float]:
-    """Teacher-forced (answers exact, "no tool" recall, "no tool" precision) over the parts of `held`."""
-    exact = total = hit = truth = claimed = 0
+def evaluate(model: LlamaModel, held: list[Batch], tokenizer: Tokenizer) -> dict[str, float]:
+    """Teacher-forced shares over the parts of `held`: all right, the right tool among calls, "no tool" recall and precision."""
+    escalate, arguments = tokenizer.token_to_id(ESCALATE), tokenizer.token_to_id("arguments")
+    seen: Counter[str] = Counter()
     for batch in held:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            right = model.logits(model(batch.ids, batch.positions, batch.mask())).argmax(-1)
-        counted = batch.weights == 1.0
-        for row in range(len(batch.ids)):
-            keys = batch.groups[row] * 100 + batch.parts[row]
-            for key in keys[counted[row]].unique():
-                at = ((keys == key) & counted[row]).nonzero()[:, 0]
-                good, first = right[row, at] == batch.targets[row, at], batch.targets[row, at[0]]
-                total, exact = total + 1, exact + bool(good.all())
-                none, said = int(first) == 7, int(right[row, at[0]]) == 7
-                truth, claimed, hit = truth + none, claimed + said, hit + (none and said)
-    return exact / total, hit / max(1, truth), hit / max(1, claimed)
+            written = model.logits(model(batch.ids, batch.positions, batch.mask())).argmax(-1)
+        for row, at in batch.answers():
+            targets, made = batch.targets[row, at], written[row, at]
+            none, said = bool(targets[0] == escalate), bool(made[0] == escalate)
+            name = (targets == arguments).int().argmax()  # what stands before the arguments says which tool
+            seen += Counter(
+                exact=bool((made == targets).all()),
+                tool=not none and bool((made[:name] == targets[:name]).all()),
+                rightly=none and said,
+            )
+            seen.update(parts=1, calls=not none, none=none, said=said)
+    pairs = {"exact": "parts", "tool": "calls", "recall": "none", "precision": "said"}
+    return {
+        key: seen["rightly" if key in ("recall", "precision") else key] / max(1, seen[of]) for key, of in pairs.items()
+    }
 
 
 class Clock:
@@ -80,60 +86,84 @@ class Clock:
     def spent(self) -> float:
         return time.monotonic() - self._began
 
+    @property
+    def done(self) -> float:
+        return self.spent / self.budget
 
-def train(model: LlamaModel, stream: Iterator[Batch], held: list[Batch], clock: Clock, out: Path, state: dict) -> None:
-    tuned, fast, step = optimizers(model), torch.compile(model), state.get("step", 0)
-    for optimizer, saved in zip(tuned, state.get("optimizers", ()), strict=False):
-        optimizer.load_state_dict(saved)
-    checked, tokens, began = clock.spent, 0, time.monotonic()
-    for batch in stream:
-        share = rate_at(clock.spent / clock.budget, step)
-        for optimizer in tuned:
+
+class Run:
+    """One training run in a folder: `tokenizer.json` and `checkpoint.pt`."""
+
+    def __init__(self, folder: Path, minutes: float, seed: int, *, resume: bool) -> None:
+        self.folder = folder
+        self.tokenizer = self._tokenizer(folder / "tokenizer.json")
+        torch.manual_seed(seed)
+        self.model = LlamaModel(Shape())
+        self.optimizers = optimizers(self.model)
+        self.step, spent = 0, 0.0
+        if resume:
+            state = torch.load(folder / "checkpoint.pt")
+            self.model.load_state_dict(state["model"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.step, spent = state["step"], state["spent"]
+        self.held = list(itertools.islice(batches(EVALUATION_SEED, self.tokenizer, 8, LENGTH), 6))
+        self.stream = background(batches(seed + self.step, self.tokenizer, ROWS, LENGTH))
+        self.clock = Clock(minutes, spent)
+
+    def _tokenizer(self, path: Path) -> Tokenizer:
+        if not path.exists():
+            train_tokenizer(Sentences().groups(TOKENIZER_SEED)).save(str(path))
+        return Tokenizer.from_file(str(path))
+
+    def train(self) -> None:
+        """Until the time is over."""
+        fast = torch.compile(self.model)
+        checked, tokens, began = self.clock.spent, 0, time.monotonic()
+        for batch in self.stream:
+            loss = self._learn(fast, batch)
+            self.step, tokens = self.step + 1, tokens + batch.ids.numel()
+            if self.step % 10 == 0:
+                speed, minutes = tokens / (time.monotonic() - began), self.clock.spent / 60
+                print(f"{minutes:5.1f} min  step {self.step}  loss {loss:.3f}  {speed:.0f} tokens/s", flush=True)
+            over = self.clock.done >= 1
+            if over or self.clock.spent - checked >= CHECK_SECONDS:
+                checked = self.clock.spent
+                self._check()
+            if over:
+                return
+
+    def _learn(self, fast: nn.Module, batch: Batch) -> float:
+        share = rate_at(self.clock.done, self.step)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(self.model, fast(batch.ids, batch.positions, batch.mask()), batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * share
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = loss_of(model, fast(batch.ids, batch.positions, batch.mask()), batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in tuned:
             optimizer.step()
             optimizer.zero_grad()
-        step, tokens = step + 1, tokens + batch.ids.numel()
-        if step % 10 == 0:
-            speed = tokens / (time.monotonic() - began)
-            print(f"{clock.spent / 60:5.1f} min  step {step}  loss {loss.item():.3f}  {speed:.0f} tokens/s", flush=True)
-        over = clock.spent >= clock.budget
-        if over or clock.spent - checked >= CHECK_SECONDS:
-            checked = clock.spent
-            exact, recall, precision = evaluate(model, held)
-            print(f"      exact {exact:.3f}  no-tool recall {recall:.3f} precision {precision:.3f}", flush=True)
-            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in tuned], "step": step}
-            torch.save({**state, "spent": clock.spent}, out / "checkpoint.tmp")
-            (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
-        if over:
-            return
+        return loss.item()
+
+    def _check(self) -> None:
+        shares = evaluate(self.model, self.held, self.tokenizer)
+        print("     ", *(f"{name} {share:.3f}" for name, share in shares.items()), flush=True)
+        state = {"model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers]}
+        draft = self.folder / "checkpoint.tmp"
+        torch.save({**state, "step": self.step, "spent": self.clock.spent}, draft)
+        draft.replace(self.folder / "checkpoint.pt")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=62.0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(options.seed)
-    path = options.out / "tokenizer.json"
-    if not path.exists():
-        train_tokenizer(Sentences().groups(TOKENIZER_SEED)).save(str(path))
-    tokenizer = Tokenizer.from_file(str(path))
-    model, state = LlamaModel(Shape()), {}
-    if options.resume:
-        state = torch.load(options.out / "checkpoint.pt")
-        model.load_state_dict(state["model"])
-    held = list(itertools.islice(batches(EVALUATION_SEED, tokenizer, 8, LENGTH), 6))
-    stream = background(batches(options.seed + state.get("step", 0), tokenizer, ROWS, LENGTH))
-    train(model, stream, held, Clock(options.minutes, state.get("spent", 0.0)), options.out, state)
+    Run(options.out, options.minutes, options.seed, resume=options.resume).train()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})(?:[ -]+(?:{'|'.join(list(_ONES)[1:10])}
 # A numeral may be followed by a unit ("20c", "5kg") but not be the tail of a code ("A42", "12-7") or of a time ("9:30").
 _NUMERAL = re.compile(r"(?<![\w.:,-])-?\d+(?:[.,]\d+)*(?![\d:-])")
 _SPELLED = re.compile(
-    rf"\\b(?:(?:{_BELOW_100}|an?)[ -]+hundred(?:[ -]+(?:and[ -]+)?{_BELOW_100})?|{_BELOW_100})\\b", re.IGNORECASE
+    rf"\b(?:(?:{_BELOW_100}|an?)[ -]+hundred(?:[ -]+(?:and[ -]+)?{_BELOW_100})?|{_BELOW_100})\b", re.IGNORECASE
 )
 _WORD = re.compile(r"[^\W_]+(?:['.][^\W_]+)*")
 _SMALL_WORDS = frozenset("a an and at for from in is of on or the to with my our your".split())

@@ -23,6 +23,7 @@ __all__ = [
     "NotFound",
     "PowerSaving",
     "QueueFull",
+    "RateLimited",
     "StoreUnavailable",
     "TooLarge",
     "ToolFailed",
@@ -96,6 +97,12 @@ class QueueFull(Unavailable):
     """A bounded queue has no room."""
 
     code = "queue_full"
+
+
+class RateLimited(Unavailable):
+    """One caller asks too often; others are not affected."""
+
+    code = "rate_limited"
 
 
 class DeadlineExceeded(Unavailable):

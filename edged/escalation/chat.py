@@ -17,7 +17,15 @@ from edged.domain.messages import FinishReason, Message, ToolCall, Usage
 from edged.domain.ports import Completion, Generation
 from edged.escalation.redact import Redactor
 
-__all__ = ["BadToolArguments", "encode", "error_sentence", "idempotency_key", "parse", "redactor_for", "retry_after_seconds"]
+__all__ = [
+    "BadToolArguments",
+    "encode",
+    "error_sentence",
+    "idempotency_key",
+    "parse",
+    "redactor_for",
+    "retry_after_seconds",
+]
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -170,7 +178,7 @@ def _garbage(detail: str) -> CloudUnreachable:
 
 
 def error_sentence(data: bytes, secret: str | None) -> str:
-    """": why" from an error body, shortened, or "". Providers quote the key back in a 401, so `secret` is cut out."""
+    """ ": why" from an error body, shortened, or "". Providers quote the key back in a 401, so `secret` is cut out."""
     try:
         said = json.loads(data)["error"]
         said = said["message"] if isinstance(said, dict) else said

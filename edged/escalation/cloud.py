@@ -178,7 +178,9 @@ class CloudModel:
                 answer = await self._exchange(body, key)
         except TimeoutError:
             if hurried:
-                raise DeadlineExceeded("the cloud did not answer before the deadline", retry_after=1.0, reached=False) from None
+                raise DeadlineExceeded(
+                    "the cloud did not answer before the deadline", retry_after=1.0, reached=False
+                ) from None
             raise CloudUnreachable(f"no answer within {timeout:g} s", reason="timeout", reached=False) from None
         self._judge(answer)
         return parse(answer.body, redactor, self._monotonic() - began, self._settings.model)
@@ -229,4 +231,6 @@ class CloudModel:
         if 400 <= status < 500 and status not in (408, 429):
             raise BadRequest(why, reason="cloud_refused", status=status)
         wait = retry_after_seconds(answer.retry_after, self._clock())
-        raise CloudUnreachable(why, retry_after=wait, reason="status", status=status, reached=status < 300 or status >= 400)
+        raise CloudUnreachable(
+            why, retry_after=wait, reason="status", status=status, reached=status < 300 or status >= 400
+        )

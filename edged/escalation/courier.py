@@ -285,7 +285,9 @@ def _interrupted() -> EdgedError:
 
 def _counts(error: EdgedError) -> bool:
     """Whether this failure says something about the ticket, and not only about the line or the device."""
-    return not isinstance(error, PowerSaving | QueueFull | StoreUnavailable) and error.fields.get("reached") is not False
+    return (
+        not isinstance(error, PowerSaving | QueueFull | StoreUnavailable) and error.fields.get("reached") is not False
+    )
 
 
 def _tries(escalation: Escalation) -> int:

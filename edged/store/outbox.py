@@ -61,10 +61,13 @@ class Outbox:
         self._db = db
         self._clock = clock
 
-    async def pending(self, door: str, limit: int = 100) -> list[OutboxRow]:
-        """What the door has not delivered, oldest first; what is in flight is in it too."""
-        sql = "SELECT * FROM outbox WHERE door = ? AND delivered IS NULL ORDER BY id LIMIT ?"
-        return [_row(row) for row in await self._db.read(sql, (door, limit))]
+    async def pending(self, door: str, limit: int = 100, kind: Kind | None = None) -> list[OutboxRow]:
+        """What the door has not delivered, oldest first, of one kind or all; what is in flight is in it too."""
+        sql = (
+            "SELECT * FROM outbox WHERE door = :door AND delivered IS NULL AND kind = coalesce(:kind, kind)"
+            " ORDER BY id LIMIT :limit"
+        )
+        return [_row(row) for row in await self._db.read(sql, {"door": door, "kind": kind, "limit": limit})]
 
     async def delivered(self, ids: Iterable[int]) -> None:
         """The other side has these; unknown ids are ignored."""

@@ -12,6 +12,7 @@ from edged.domain.errors import Unavailable
 from edged.store.database import Database
 from edged.store.escalations import Escalations
 from edged.store.inbox import Inbox
+from edged.store.outbox import Outbox
 from edged.store.states import ESCALATION, ESCALATION_OPEN, INBOX, INBOX_OPEN
 
 from .words import NOW, escalation, interim, reply, request
@@ -66,7 +67,10 @@ async def test_inbox(db: Database, verb: str, state: str) -> None:
         "escalate": lambda: inbox.escalate(ONE, interim("a", "t"), escalation(ONE, "t")),
         "finish": lambda: inbox.finish(ONE, reply("a")),
     }
-    await verbs[verb]()
+    result = await verbs[verb]()
+    if state == "done":
+        assert not result
+        assert await Outbox(db).pending("mqtt") == []
     status = await inbox.status(ONE.key)
     assert status is not None
     assert status[0] == INBOX_TABLE[verb].get(state, state)

@@ -1,0 +1,151 @@
+"""The cascade: a request goes through its agent's tiers, cheapest first, until one answers or all are spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from edged.agent import wording
+from edged.agent.dialect import DIALECTS, Dialect
+from edged.agent.reflex import Reflex, compile_reflex, match
+from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
+from edged.agent.turn import Escalate, Transcript
+from edged.domain.errors import NotFound
+from edged.domain.messages import Message, Reply, ReplyStatus, Request, Tier
+from edged.domain.ports import ChatModel
+from edged.domain.resources import Agent, ToolSpec
+
+__all__ = ["History", "Router", "Tools"]
+
+_HISTORY_CHARACTERS = 2000
+
+
+class Tools(Toolbox, Protocol):
+    """Where tools are listed and run: the plugin host."""
+
+    async def specs(self, names: list[str]) -> list[ToolSpec]: ...
+
+
+class History(Protocol):
+    """Where sessions are kept: the store."""
+
+    async def load(self, session: str, caller_id: str, limit: int) -> list[Message]: ...
+    async def append(self, session: str, caller_id: str, messages: list[Message]) -> None: ...
+
+
+class Router:
+    """All agents of the device and the ways to answer for them. `cloud` is None where none is configured.
+
+    `dialects` maps a model's name to its dialect's name; what is not named speaks "hermes".
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        tools: Tools,
+        runner: Runner,
+        local: ChatModel,
+        cloud: ChatModel | None,
+        history: History,
+        dialects: Callable[[str], str],
+    ) -> None:
+        self._agents = agents
+        self._tools = tools
+        self._runner = runner
+        self._local = local
+        self._cloud = cloud
+        self._history = history
+        self._dialects = dialects
+        self._reflexes: dict[str, tuple[Reflex, ...]] = {
+            name: tuple(compile_reflex(*reflex) for reflex in agent.reflexes) for name, agent in agents.items()
+        }
+
+    @property
+    def agents(self) -> Mapping[str, Agent]:
+        return self._agents
+
+    def agent(self, name: str) -> Agent:
+        """Raises NotFound."""
+        if name not in self._agents:
+            raise NotFound(f"There is no agent {name!r} here.", agent=name, agents=sorted(self._agents))
+        return self._agents[name]
+
+    def may_escalate(self, agent: Agent) -> bool:
+        return self._cloud is not None and not agent.local_only and Tier.CLOUD in agent.tiers
+
+    async def answer(
+        self, request: Request, deadline_monotonic: float | None, on_text: Callable[[str], None] | None = None
+    ) -> Outcome:
+        """What this device can say. Raises what tools and models raise."""
+        agent = self.agent(request.agent)
+        if request.escalate:
+            return Outcome(_nothing(request), Escalate("caller_asked", "The caller asked for the cloud."))
+        specs = await self._tools.specs(list(agent.tools))
+        if Tier.REFLEX in agent.tiers:
+            reply = await self._reflex(request, agent, specs, deadline_monotonic)
+            if reply is not None:
+                return await self._kept(request, agent, Outcome(reply))
+        if Tier.MODEL not in agent.tiers:
+            return Outcome(_nothing(request), Escalate("no_tool_fits", "No pattern of this agent fits the request."))
+        transcript = Transcript(
+            agent, request.text, tuple(specs), self._dialect(agent.model), history=await self._past(request, agent)
+        )
+        outcome = await self._runner.run(
+            request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
+        )
+        return await self._kept(request, agent, outcome)
+
+    async def ask_cloud(self, request: Request) -> Reply:
+        """The same agent with the cloud as its model. Raises `Unavailable` kinds."""
+        assert self._cloud is not None
+        agent = self.agent(request.agent)
+        transcript = Transcript(
+            agent,
+            request.text,
+            tuple(await self._tools.specs(list(agent.tools))),
+            DIALECTS["hermes"],
+            tier=Tier.CLOUD,
+            history=await self._past(request, agent),
+        )
+        outcome = await self._runner.run(request, transcript, self._cloud)
+        if outcome.escalate is not None:
+            error = {"code": outcome.escalate.reason, "detail": outcome.escalate.text}
+            return Reply(
+                request.id, request.agent, ReplyStatus.FAILED, tier=Tier.CLOUD, finish_reason="error", error=error
+            )
+        return (await self._kept(request, agent, outcome)).reply
+
+    async def _reflex(
+        self, request: Request, agent: Agent, specs: list[ToolSpec], deadline: float | None
+    ) -> Reply | None:
+        began = time.perf_counter()
+        known = {spec.name: spec for spec in specs}
+        call = match(self._reflexes[agent.name], request.text, known)
+        if call is None:
+            return None
+        [result] = await self._runner.call(request, specs, [call], 0, deadline)
+        text = wording.said(known[call.name], call, result) or wording.bare(result)
+        return reflex_reply(request, call, result, text, time.perf_counter() - began)
+
+    def _dialect(self, model: str) -> Dialect:
+        return DIALECTS.get(self._dialects(model), DIALECTS["hermes"])
+
+    async def _past(self, request: Request, agent: Agent) -> tuple[Message, ...]:
+        """The session's latest messages, as many as the agent remembers and a small context bears."""
+        if request.session is None or agent.memory == 0:
+            return ()
+        past = await self._history.load(request.session, request.caller.id, agent.memory)
+        while sum(len(message.content) for message in past) > _HISTORY_CHARACTERS:
+            past = past[1:]
+        return tuple(past)
+
+    async def _kept(self, request: Request, agent: Agent, outcome: Outcome) -> Outcome:
+        if request.session is not None and agent.memory and outcome.escalate is None:
+            said = [Message("user", request.text), Message("assistant", outcome.reply.text)]
+            await self._history.append(request.session, request.caller.id, said)
+        return outcome
+
+
+def _nothing(request: Request) -> Reply:
+    return Reply(request.id, request.agent, ReplyStatus.DONE)

@@ -1,0 +1,317 @@
+"""The composition root: one exit stack, one TaskGroup, signals. The only place that sees every room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from edged import __version__
+from edged.agent.dispatcher import Dispatcher
+from edged.agent.router import Router
+from edged.agent.runner import Runner
+from edged.device import clock
+from edged.device.memory import resident_bytes
+from edged.device.systemd import Systemd
+from edged.domain.errors import ConfigError, EdgedError
+from edged.domain.messages import Event
+from edged.domain.meters import Meters
+from edged.domain.ports import ChatModel
+from edged.engine import catalog
+from edged.engine.pool import Pool
+from edged.escalation.courier import Courier
+from edged.fleet.settings import Settings, load
+from edged.gateway.http import HttpDoor
+from edged.store.database import Database
+from edged.store.effects import Effects
+from edged.store.escalations import Escalations
+from edged.store.inbox import Inbox
+from edged.store.outbox import Outbox
+from edged.store.sessions import Sessions
+from edged.tools.host import Host
+from edged.watch.verdict import verdict
+
+__all__ = ["EX_CONFIG", "main", "running"]
+
+log = logging.getLogger("edged")
+
+EX_CONFIG = 78
+_HOUSEKEEPING_SECONDS = 3600.0
+_SESSION_SECONDS = 30 * 86400.0
+
+OnCommit = Callable[[Literal["before", "after"]], None]
+
+
+@dataclass(slots=True)
+class _Store:
+    """The rooms over one database."""
+
+    db: Database
+    inbox: Inbox
+    outbox: Outbox
+    escalations: Escalations
+    effects: Effects
+    sessions: Sessions
+
+    @classmethod
+    def over(cls, db: Database) -> _Store:
+        return cls(db, Inbox(db), Outbox(db), Escalations(db), Effects(db), Sessions(db))
+
+
+@dataclass(slots=True)
+class _House:
+    """What the views look at."""
+
+    settings: Settings
+    began: float
+    meters: Meters
+    store: _Store
+    pool: Pool
+    host: Host
+    dispatcher: Dispatcher
+    broker: Callable[[], str] | None = None
+
+    def views(self) -> Mapping[str, Callable[[], Any]]:
+        return {"status": self.status, "models": self.pool.status, "health": self.health}
+
+    def health(self) -> dict[str, Any]:
+        db = self.store.db
+        return verdict(
+            self.pool.status(),
+            self.host.status(),
+            store_lean=db.lean,
+            set_aside=str(db.set_aside) if db.set_aside else None,
+            broker=self.broker() if self.broker else None,
+        )
+
+    async def status(self) -> dict[str, Any]:
+        return {
+            "device": self.settings.device.id,
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.monotonic() - self.began, 3),
+            "rss_bytes": resident_bytes(),
+            "health": self.health(),
+            "busy": self.dispatcher.busy,
+            "requests": await self.store.inbox.counts(),
+            "escalations": await self.store.escalations.counts(),
+            "models": self.pool.status(),
+            "plugins": self.host.status(),
+            "meters": self.meters.snapshot(),
+        }
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> AsyncIterator[_House]:
+    """The whole daemon, up while the context is open. `on_commit` is for tests that kill at commits."""
+    began, meters = time.monotonic(), Meters()
+    state = settings.resolve(settings.device.state_dir)
+    _make_private(state)
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(Database.open(state / "edged.db", on_commit=on_commit))
+        store = _Store.over(db)
+        plugins = [settings.resolve(folder) for folder in settings.device.plugin_dirs]
+        host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
+        models = settings.model_specs()
+        pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters))
+        cloud = await _cloud(settings, stack)
+        router = Router(
+            settings.agent_specs(),
+            host,
+            Runner(host, store.effects),
+            pool,
+            cloud,
+            store.sessions,
+            _dialects(settings, state),
+        )
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(lambda: [task.cancel() for task in tasks])
+        tasks = [
+            group.create_task(_announce(events, store.outbox, settings), name="events"),
+            group.create_task(_housekeep(store), name="housekeeping"),
+        ]
+        dispatcher = await stack.enter_async_context(
+            Dispatcher(router, store.inbox, store.outbox, meters, ticket_seconds=settings.cloud.ticket_days * 86400)
+        )
+        if cloud is not None:
+            courier = Courier(store.escalations, dispatcher.cloud, clock_is_set=clock.is_set, meters=meters)
+            tasks.append(group.create_task(courier.carry(), name="courier"))
+        house = _House(settings, began, meters, store, pool, host, dispatcher)
+        await _open_doors(stack, house, state)
+        host.boot()
+        yield house
+
+
+async def _open_doors(stack: AsyncExitStack, house: _House, state: Path) -> None:
+    settings, outbox = house.settings, house.store.outbox
+    await stack.enter_async_context(
+        HttpDoor(house.dispatcher, outbox, house.views(), socket_path=settings.resolve(settings.http.socket))
+    )
+    if not settings.mqtt.enabled:
+        return
+    from edged.gateway.mqtt import MqttDoor  # a device without a broker need not pay for paho
+
+    mqtt = settings.mqtt
+    door = MqttDoor(
+        house.dispatcher,
+        outbox,
+        device=settings.device.id,
+        boot=_boot_number(state),
+        host=mqtt.host,
+        port=mqtt.port,
+        username=mqtt.username,
+        password=_first_line(settings.resolve(mqtt.password_file)) if mqtt.password_file else None,
+        tls=_tls(settings),
+    )
+    await stack.enter_async_context(door)
+    house.broker = lambda: door.state
+
+
+async def _cloud(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
+    if settings.cloud.base_url is None:
+        return None
+    from edged.escalation.cloud import CloudModel, CloudSettings, read_api_key
+
+    wanted = settings.cloud
+    key_file = settings.resolve(wanted.api_key_file) if wanted.api_key_file else None
+    key = read_api_key(wanted.api_key_env, key_file) if wanted.api_key_env or key_file else None
+    return await stack.enter_async_context(
+        CloudModel(CloudSettings(settings.cloud.base_url, wanted.model, key, wanted.timeout, redact=wanted.redact))
+    )
+
+
+def _dialects(settings: Settings, state: Path) -> Callable[[str], str]:
+    specs = settings.models
+
+    @lru_cache
+    def dialect(name: str) -> str:
+        model = specs[name]
+        if model.dialect != "auto":
+            return model.dialect
+        path = settings.model_specs()[name].path
+        return catalog.describe(path, state).dialect
+
+    return dialect
+
+
+async def _announce(events: asyncio.Queue[Event], outbox: Outbox, settings: Settings) -> None:
+    """What plugins emit goes to every door that listens."""
+    doors = ["http", "mqtt"] if settings.mqtt.enabled else ["http"]
+    while True:
+        event = await events.get()
+        while True:
+            try:
+                await outbox.emit(event, doors)
+                break
+            except EdgedError as error:  # a full disk: the announcement waits, it is not lost while the process lives
+                await asyncio.sleep(error.retry_after or 5.0)
+
+
+async def _housekeep(store: _Store) -> None:
+    while True:
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+        now = time.time()
+        with contextlib.suppress(EdgedError):
+            await store.inbox.purge(now)
+            await store.effects.purge(now - _SESSION_SECONDS)
+            await store.sessions.purge(now - _SESSION_SECONDS)
+
+
+async def _watchdog(systemd: Systemd, store: _Store) -> None:
+    """Fed only while this loop turns and the store answers."""
+    seconds = systemd.watchdog_seconds
+    while seconds is not None:
+        await store.db.read("SELECT 1")
+        systemd.alive()
+        await asyncio.sleep(seconds / 3)
+
+
+async def _serve(settings: Settings, on_commit: OnCommit | None) -> None:
+    systemd, stop = Systemd(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, on_commit=on_commit) as house, asyncio.TaskGroup() as group:
+        watchdog = group.create_task(_watchdog(systemd, house.store), name="watchdog")
+        agents = ", ".join(house.settings.agents) or "none"
+        log.info(
+            "ready: device %s, agents %s, socket %s", settings.device.id, agents, settings.resolve(settings.http.socket)
+        )
+        systemd.ready(f"serving {len(house.settings.agents)} agents")
+        gc.freeze()  # what start-up made lives as long as the daemon; do not look at it again
+        await stop.wait()
+        log.info("stopping")
+        systemd.stopping()
+        watchdog.cancel()
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o750)
+    except OSError as error:
+        detail = (
+            f"{folder}: {error.strerror}. Set device.state_dir or STATE_DIRECTORY to a folder that this user may write."
+        )
+        raise ConfigError(detail, key="device.state_dir", expected="a writable folder") from None
+
+
+def _boot_number(state: Path) -> int:
+    """Counts starts, so that a late last will of an earlier life can be told from this one's."""
+    file = state / "boot"
+    try:
+        number = int(file.read_text()) + 1
+    except (OSError, ValueError):
+        number = 1
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(str(number))
+    temporary.replace(file)
+    return number
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return file.read_text().splitlines()[0].strip()
+    except (OSError, IndexError) as error:
+        raise ConfigError(f"{file}: cannot read the password: {error}", key="mqtt.password_file") from None
+
+
+def _tls(settings: Settings) -> Any:
+    if not settings.mqtt.tls:
+        return None
+    import ssl
+
+    ca = settings.mqtt.ca_file
+    return ssl.create_default_context(cafile=str(settings.resolve(ca)) if ca else None)
+
+
+def main(config: Path, *, on_commit: OnCommit | None = None) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit status; 78 for a configuration that a restart cannot mend."""
+    try:
+        settings = load(config)
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        asyncio.run(_serve(settings, on_commit))
+    except ConfigError as error:
+        print(f"edged: {error.detail}", file=sys.stderr)
+        return EX_CONFIG
+    except BaseExceptionGroup as group:
+        config_errors, _ = group.split(ConfigError)
+        if config_errors is None:
+            raise
+        print(f"edged: {config_errors.exceptions[0]}", file=sys.stderr)
+        return EX_CONFIG
+    return 0

@@ -1,0 +1,1 @@
+"""What the device tells: hardware, memory pressure, power. Nothing is decided here."""

@@ -1,0 +1,36 @@
+"""Talking to systemd through sdnotify: READY, STATUS, WATCHDOG, STOPPING. Without a manager every call does nothing."""
+
+from __future__ import annotations
+
+import os
+
+import sdnotify
+
+__all__ = ["Systemd"]
+
+
+class Systemd:
+    """The service manager's side of this process."""
+
+    def __init__(self) -> None:
+        self._notifier = sdnotify.SystemdNotifier()
+
+    @property
+    def watchdog_seconds(self) -> float | None:
+        """How often at least the manager wants to be told that all is well; None if it does not watch this process."""
+        usec, pid = os.environ.get("WATCHDOG_USEC"), os.environ.get("WATCHDOG_PID")
+        if not usec or (pid and int(pid) != os.getpid()):
+            return None
+        return int(usec) / 1e6
+
+    def ready(self, status: str) -> None:
+        self._notifier.notify(f"READY=1\nSTATUS={status}")
+
+    def status(self, text: str) -> None:
+        self._notifier.notify(f"STATUS={text}")
+
+    def alive(self) -> None:
+        self._notifier.notify("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        self._notifier.notify("STOPPING=1\nSTATUS=draining")

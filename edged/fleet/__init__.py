@@ -1,0 +1,1 @@
+"""Configuration: what the operator writes, checked. Drops and generations join here."""
