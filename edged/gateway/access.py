@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import time
@@ -12,7 +13,7 @@ from typing import Final
 from edged.domain.errors import RateLimited
 from edged.domain.messages import Caller
 
-__all__ = ["Access", "peer_uid"]
+__all__ = ["Access", "peer_uid", "uid_roles"]
 
 _UCRED = struct.Struct("3i")
 _KNOWN_CALLERS: Final = 1024
@@ -22,6 +23,11 @@ def peer_uid(sock: socket.socket) -> int:
     """The user at the other end of a Unix socket, as of its connect."""
     _pid, uid, _gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return int(uid)
+
+
+def uid_roles() -> dict[str, str]:
+    """Root and the daemon's own user are operators on the socket; everybody else is a user."""
+    return {f"uid:{uid}": "operator" for uid in (0, os.geteuid())}
 
 
 class Access:

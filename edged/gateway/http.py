@@ -17,20 +17,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from edged.domain.errors import EdgedError, NotFound, TooLarge
-from edged.domain.messages import Caller, Reply, ReplyStatus, Request
-from edged.gateway.access import Buckets, Rate, peer_caller
+from edged.domain.errors import BadRequest, EdgedError, NotFound
+from edged.domain.messages import Caller
+from edged.gateway.access import Access, peer_uid, uid_roles
+from edged.gateway.asking import Asking
 from edged.gateway.closing import Closing
 from edged.gateway.listening import listening
-from edged.gateway.problems import INTERNAL, Refused, headers_of, problem_of, status_of
-from edged.gateway.protocol import DoorServer, answer
-from edged.gateway.schema import parse_body, parse_wait
+from edged.gateway.problems import internal, problem
+from edged.gateway.protocol import DoorServer, answer, read_body
+from edged.gateway.schema import BODY_LIMIT
 from edged.gateway.service import Dispatching, Views
-from edged.gateway.streams import Announcer, open_stream, stream_work
+from edged.gateway.streams import Announcer, open_stream
 from edged.store.outbox import Outbox
 
 __all__ = ["HttpDoor"]
@@ -38,15 +39,16 @@ __all__ = ["HttpDoor"]
 log = logging.getLogger("edged.gateway")
 
 _Handler = Callable[[web.BaseRequest, Caller, str], Awaitable[web.StreamResponse]]
-_DEFAULT_RATE: Final = Rate()
+_HEALTH: Final = "/healthz"
 
 
 class HttpDoor:
     """Listens while it is open (`async with`).
 
-    `body_limit` in bytes; `patience`: seconds of a durable wait without a deadline of its own; `body_seconds`: until a body
-    must have arrived; `idle`: until a silent connection is closed; `drain`: that open requests get at the end.
-    `clock` gives Unix seconds. Entering raises `ConfigError` if the socket's place is taken.
+    `rate` is requests a second for each caller, `burst` how many at once after a pause. `body_limit` in bytes; seconds:
+    `patience`, how long a durable request waits that has no deadline; `body_seconds`, until a body must have arrived;
+    `idle`, until a silent connection is closed; `drain`, what open requests get at the end. `clock` gives Unix seconds.
+    Entering raises `ConfigError` if the socket's place is taken or cannot be used.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class HttpDoor:
         *,
         socket_path: Path,
         mode: int = 0o660,
-        body_limit: int = 65536,
-        rate: Rate = _DEFAULT_RATE,
-        patience: float = 30.0,
+        body_limit: int = BODY_LIMIT,
+        rate: float = 20.0,
+        burst: int = 60,
+        patience: float = 60.0,
         body_seconds: float = 10.0,
         idle: float = 75.0,
         drain: float = 10.0,
@@ -70,14 +73,13 @@ class HttpDoor:
         self._socket_path = socket_path
         self._mode = mode
         self._body_limit = body_limit
-        self._patience = patience
         self._body_seconds = body_seconds
         self._idle = idle
         self._drain = drain
-        self._clock = clock
-        self._buckets = Buckets(rate)
+        self._access = Access("http", rate=rate, burst=burst, roles=uid_roles())
         self._announcer = Announcer(outbox)
         self._closing = Closing(drain)
+        self._asking = Asking(dispatcher, outbox, self._closing, patience, clock)
         self._stack = AsyncExitStack()
         self._routes: tuple[tuple[str, re.Pattern[str], _Handler], ...] = (
             ("POST", re.compile("/v1/agents/([^/]+)/requests"), self._ask),
@@ -86,7 +88,7 @@ class HttpDoor:
             ("GET", re.compile("/v1/agents"), self._agents),
             ("GET", re.compile("/v1/models"), self._models),
             ("GET", re.compile("/v1/events"), self._events),
-            ("GET", re.compile("/healthz"), self._health),
+            ("GET", re.compile(_HEALTH), self._health),
         )
 
     async def __aenter__(self) -> Self:
@@ -115,32 +117,70 @@ class HttpDoor:
         """Every request comes through here, and every error becomes an answer here."""
         try:
             return await self._route(http)
-        except Refused as refused:
-            return answer(refused.status, refused.body, refused.headers)
         except EdgedError as error:
-            return answer(status_of(error), problem_of(error), headers_of(error))
+            # What is left of a refused body is not read, so its connection ends.
+            return problem(error, close=not http.content.is_eof())
         except ConnectionError:
             raise
         except Exception:
-            log.exception("%s %s failed", http.method, http.path)
-            return answer(500, INTERNAL)
+            log.exception("%s %s failed", http.method, http.rel_url.raw_path)
+            return internal()
 
     async def _route(self, http: web.BaseRequest) -> web.StreamResponse:
-        path = http.rel_url.raw_path
-        allowed = []
+        path, allowed = http.rel_url.raw_path, []
+        caller = self._access.caller(f"uid:{_uid(http)}")
+        if path != _HEALTH:
+            self._access.spend(caller)
         for method, pattern, handler in self._routes:
             match = pattern.fullmatch(path)
-            if match is None:
-                continue
-            if method == http.method:
-                return await handler(http, self._caller(http), unquote(match[1]) if pattern.groups else "")
-            allowed.append(method)
-        if allowed:
-            raise Refused(405, "method_not_allowed", f"use {', '.join(allowed)} here", {"Allow": ", ".join(allowed)})
-        raise NotFound("there is nothing at this path")
+            if match is not None and method == http.method:
+                return await handler(http, caller, unquote(match[1]) if pattern.groups else "")
+            if match is not None:
+                allowed.append(method)
+        if not allowed:
+            raise NotFound("there is nothing at this path")
+        refusal = problem(BadRequest(f"use {allowed[0]} here"), status=405, code="method_not_allowed")
+        refusal.headers["Allow"] = allowed[0]
+        return refusal
 
-    def _caller(self, http: web.BaseRequest) -> Caller:
-        sock = http.get_extra_info("socket")
-        if sock is None:
-            raise ConnectionResetError("the caller has gone")
-        return peer_caller(sock)
+    async def _ask(self, http: web.BaseRequest, caller: Caller, agent: str) -> web.StreamResponse:
+        self._dispatcher.agent(agent)
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await read_body(http, self._body_limit)
+        except TimeoutError:
+            return problem(BadRequest("the body did not come in time"), status=408, code="timeout", close=True)
+        return await self._asking.ask(http, caller, agent, body)
+
+    async def _fetch(self, http: web.BaseRequest, caller: Caller, name: str) -> web.StreamResponse:
+        return await self._asking.fetch(http, caller, name)
+
+    async def _status(self, http: web.BaseRequest, caller: Caller, _: str) -> web.StreamResponse:
+        return answer(200, await self._view("status"))
+
+    async def _agents(self, http: web.BaseRequest, caller: Caller, _: str) -> web.StreamResponse:
+        return answer(200, {"agents": self._dispatcher.agents()})
+
+    async def _models(self, http: web.BaseRequest, caller: Caller, _: str) -> web.StreamResponse:
+        return answer(200, {"models": await self._view("models")})
+
+    async def _health(self, http: web.BaseRequest, caller: Caller, _: str) -> web.StreamResponse:
+        health = await self._view("health")
+        return answer(503 if health["state"] == "unhealthy" else 200, health)
+
+    async def _events(self, http: web.BaseRequest, caller: Caller, _: str) -> web.StreamResponse:
+        stream = await open_stream(http)
+        async with self._closing.waiting():
+            await self._announcer.listen(stream)
+        return stream
+
+    async def _view(self, name: str) -> Any:
+        value = self._views[name]()
+        return await value if inspect.isawaitable(value) else value
+
+
+def _uid(http: web.BaseRequest) -> int:
+    sock = http.get_extra_info("socket")
+    if sock is None:
+        raise ConnectionResetError("the caller has gone")
+    return peer_uid(sock)

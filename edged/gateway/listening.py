@@ -1,4 +1,4 @@
-"""The Unix socket: 0660 from the moment it exists, and never taken from a daemon that still listens on it."""
+"""The Unix socket: with its mode before anybody can connect, and never taken from a daemon that still listens on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,10 @@ from edged.domain.errors import ConfigError
 __all__ = ["listening"]
 
 _PATH_LIMIT: Final = 107
-_MODE: Final = 0o660
 
 
 @contextmanager
-def listening(path: Path, backlog: int = 64) -> Iterator[socket.socket]:
+def listening(path: Path, mode: int = 0o660, backlog: int = 64) -> Iterator[socket.socket]:
     """A nonblocking listening socket at `path`; leaving removes the file if it is still this one.
 
     Raises `ConfigError` if somebody listens there, if something other than a socket is in the way, or if the path cannot
@@ -28,13 +27,17 @@ def listening(path: Path, backlog: int = 64) -> Iterator[socket.socket]:
     _clear(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _bind(sock, path, backlog)
+        _bind(sock, path, mode)
         mine = path.stat().st_ino
-        yield sock
+        try:
+            sock.listen(backlog)
+            yield sock
+        finally:
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == mine:
+                    path.unlink()
     finally:
         sock.close()
-    if path.exists() and path.stat().st_ino == mine:
-        path.unlink()
 
 
 def _clear(path: Path) -> None:
@@ -42,7 +45,7 @@ def _clear(path: Path) -> None:
     if len(os.fsencode(path)) > _PATH_LIMIT:
         raise _unusable(path, f"a socket's path may have {_PATH_LIMIT} bytes; choose a shorter one")
     try:
-        mode = path.stat().st_mode
+        mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -61,16 +64,13 @@ def _clear(path: Path) -> None:
     raise _unusable(path, "another process listens there; stop it or choose another path")
 
 
-def _bind(sock: socket.socket, path: Path, backlog: int) -> None:
-    """The mask makes the file with its mode; a chmod afterwards would leave it open to anybody for a moment."""
-    before = os.umask(0o777 & ~_MODE)
+def _bind(sock: socket.socket, path: Path, mode: int) -> None:
+    """Nobody can connect before `listen`, so the mode is right in time; a umask would be the whole process's."""
     try:
         sock.bind(os.fspath(path))
+        path.chmod(mode)
     except OSError as error:
         raise _unusable(path, f"{error.strerror}; does its directory exist, and may this user write there?") from error
-    finally:
-        os.umask(before)
-    sock.listen(backlog)
     sock.setblocking(False)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edged.domain.errors import BadRequest, EdgedError, TooLarge
-from edged.domain.messages import Caller, Priority, Reply, ReplyStatus, Request
+from edged.domain.messages import Caller, Reply, ReplyStatus, Request
+from edged.gateway.schema import BODY_LIMIT, Ask, checked_id, parse
 
-__all__ = ["DOOR", "Address", "Properties", "Route", "Topics", "decode", "encode", "failed", "read_request", "read_route"]
+__all__ = ["DOOR", "Address", "Properties", "Route", "Topics", "encode", "failed", "read_request", "read_route"]
 
 DOOR: Final = "mqtt"
 _JSON: Final = "application/json"
@@ -27,16 +28,8 @@ _KINDS: Final = {
     "application/vnd.msgpack": "msgpack",
     "text/plain": "text",
 }
-_LONGEST_ID: Final = 128
 _LONGEST_TOPIC: Final = 1024
-_FIELDS: Final[dict[str, tuple[type, ...]]] = {
-    "text": (str,),
-    "id": (str,),
-    "session": (str,),
-    "priority": (str,),
-    "deadline_seconds": (int, float),
-    "escalate": (bool,),
-}
+_LONGEST_CORRELATION: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +50,9 @@ class Address:
     client: str
 
     @property
-    def caller(self) -> Caller:
+    def caller_id(self) -> str:
         """Colons part the fields of a request's key, so they are written differently: clients named by a MAC have them."""
-        return Caller(id=self.client.replace("%", "%25").replace(":", "%3A"), door=DOOR)
+        return self.client.replace("%", "%25").replace(":", "%3A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,55 +120,27 @@ def read_route(topics: Topics, address: Address, properties: Properties) -> Rout
     if topic is None or topic == own or topic.startswith(f"{own}/"):
         topic = own if topic is None else topic
     elif topic.split("/", 1)[0] == "edged" or topic.startswith("$") or not topic or set("+#\0") & set(topic):
-        raise BadRequest(f"the response topic may not be that one; leave it out to be answered at {own}", topic=topic[:80])
+        raise BadRequest(
+            f"the response topic may not be that one; leave it out to be answered at {own}", topic=topic[:80]
+        )
     if len(topic.encode()) > _LONGEST_TOPIC:
         raise TooLarge("the response topic is too long", limit=_LONGEST_TOPIC)
     return Route(topic, properties.correlation, "msgpack" if kind == "msgpack" else "json")
 
 
 def read_request(
-    address: Address, payload: bytes, properties: Properties, route: Route, *, now: float, limit: int, durable: bool
+    agent: str, caller: Caller, payload: bytes, properties: Properties, route: Route, *, now: float, durable: bool
 ) -> Request:
-    """The request in a message. `now` is Unix seconds, `limit` bytes of payload. Raises `BadRequest`, `TooLarge`."""
-    if len(payload) > limit:
-        raise TooLarge("the payload is too large", bytes=len(payload), limit=limit)
-    body = decode(payload, _media_type(properties))
-    _check(body)
-    text = body.get("text", "")
-    if not text.strip():
-        raise BadRequest("the request has no text; send {\"text\": \"...\"}")
-    return Request(
-        id=_request_id(body, properties),
-        agent=address.agent,
-        text=text,
-        caller=address.caller,
-        accepted_at=now,
-        deadline=_deadline(body, properties, now),
-        priority=Priority(body.get("priority", Priority.NORMAL)),
-        session=body.get("session"),
-        durable=durable,
-        escalate=body.get("escalate", False),
-        route=route.to_wire(),
-    )
-
-
-def decode(payload: bytes, media_type: str) -> dict[str, Any]:
-    """The map in a payload. Without a content type, what begins with a brace is JSON and the rest is text."""
-    kind = _KINDS.get(media_type)
-    if media_type and kind is None:
-        raise BadRequest("unknown content type; use application/json, text/plain or application/msgpack", got=media_type)
-    if kind == "msgpack":
-        return _map(_unpack(payload))
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        raise BadRequest("the payload is not UTF-8") from error
-    if kind == "text" or (kind is None and not text.lstrip().startswith("{")):
-        return {"text": text}
-    try:
-        return _map(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("the payload is not valid JSON") from error
+    """The request in a message. `now` is Unix seconds. Raises `BadRequest` kinds."""
+    if len(payload) > BODY_LIMIT:
+        raise TooLarge(f"a request may have {BODY_LIMIT} bytes", limit=BODY_LIMIT)
+    ask = parse(Ask, _as_json(payload, _media_type(properties)))
+    request_id = _request_id(ask, properties)
+    request = ask.request(request_id, agent, caller, now, durable=durable, route=route.to_wire())
+    if properties.expiry is None:
+        return request
+    expiry = now + properties.expiry
+    return replace(request, deadline=expiry if request.deadline is None else min(expiry, request.deadline))
 
 
 def encode(body: dict[str, Any], kind: str) -> bytes:
@@ -197,47 +162,38 @@ def _media_type(properties: Properties) -> str:
     return (properties.content_type or "").split(";", 1)[0].strip().lower()
 
 
-def _unpack(payload: bytes) -> Any:
+def _as_json(payload: bytes, media_type: str) -> bytes:
+    """The payload as the schema reads it. Without a content type, what begins with a brace is JSON and the rest is text."""
+    kind = _KINDS.get(media_type)
+    if media_type and kind is None:
+        raise BadRequest(
+            "unknown content type; use application/json, text/plain or application/msgpack", got=media_type
+        )
+    if kind == "msgpack":
+        return _unpacked(payload)
+    if kind == "json" or (kind is None and payload.lstrip().startswith(b"{")):
+        return payload
+    try:
+        return json.dumps({"text": payload.decode()}, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("the payload is not UTF-8") from error
+
+
+def _unpacked(payload: bytes) -> bytes:
     import msgpack  # late: few use it
 
     try:
-        return msgpack.unpackb(payload)
-    except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        raise BadRequest("the payload is not valid msgpack") from error
+        return json.dumps(msgpack.unpackb(payload)).encode()
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise BadRequest("the payload is not msgpack of what JSON can hold") from error
 
 
-def _map(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadRequest("the payload must be an object")
-    return value
-
-
-def _check(body: dict[str, Any]) -> None:
-    for name, value in body.items():
-        kinds = _FIELDS.get(name) if isinstance(name, str) else None
-        if kinds is None:
-            raise BadRequest(f"unknown field {str(name)[:40]!r}; known are {', '.join(_FIELDS)}", field=str(name)[:40])
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise BadRequest(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}", field=name)
-        if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-            raise BadRequest(f"{name} is not valid Unicode", field=name)
-    if body.get("priority", "normal") not in tuple(Priority):
-        raise BadRequest(f"priority must be one of {', '.join(Priority)}", field="priority")
-    if not 0 < body.get("deadline_seconds", 1) <= 1e9:
-        raise BadRequest("deadline_seconds must be greater than 0", field="deadline_seconds")
-
-
-def _request_id(body: dict[str, Any], properties: Properties) -> str:
+def _request_id(ask: Ask, properties: Properties) -> str:
     """The payload's, else the correlation data, else a random one, with which a redelivery cannot be told."""
-    chosen = body.get("id")
-    if chosen is None:
-        chosen = properties.correlation.hex() if properties.correlation else secrets.token_hex(16)
-    if not 0 < len(chosen) <= 2 * _LONGEST_ID:
-        raise TooLarge("an id has 1 to 256 characters, correlation data at most 128 bytes", limit=2 * _LONGEST_ID)
-    return str(chosen)
-
-
-def _deadline(body: dict[str, Any], properties: Properties, now: float) -> float | None:
-    """The earlier of the two that a caller can state."""
-    stated = [float(s) for s in (body.get("deadline_seconds"), properties.expiry) if s is not None]
-    return now + min(stated) if stated else None
+    if ask.id is not None:
+        return checked_id(ask.id)
+    if not properties.correlation:
+        return secrets.token_hex(16)
+    if len(properties.correlation) > _LONGEST_CORRELATION:
+        raise TooLarge(f"without an id, correlation data may have {_LONGEST_CORRELATION} bytes")
+    return properties.correlation.hex()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from edged.domain import errors
 from edged.domain.errors import BadRequest, EdgedError, Unavailable
 
-__all__ = ["internal", "problem", "problem_of", "status_of"]
+__all__ = ["INTERNAL", "internal", "problem", "problem_of", "status_of"]
 
 # The first base that matches wins, so a kind stands before the kind it derives from.
 _STATUSES: Final[tuple[tuple[type[EdgedError], int, str], ...]] = (
@@ -24,6 +25,14 @@ _STATUSES: Final[tuple[tuple[type[EdgedError], int, str], ...]] = (
     (errors.DeadlineExceeded, 504, "Deadline exceeded"),
     (Unavailable, 503, "Unavailable"),
 )
+
+INTERNAL: Final[dict[str, Any]] = {
+    "type": "about:blank",
+    "title": "Internal error",
+    "status": 500,
+    "code": "internal",
+    "detail": "the daemon failed to handle this; its log says why",
+}
 
 
 def status_of(error: EdgedError) -> tuple[int, str]:
@@ -41,10 +50,10 @@ def problem_of(error: EdgedError, **more: Any) -> dict[str, Any]:
 
 
 def problem(error: EdgedError, *, status: int | None = None, close: bool = False, **more: Any) -> web.Response:
-    """The response. `status` overrides the error's own, for what only HTTP knows (405, 408)."""
+    """The response. `status` (and `code`, in `more`) override the error's own, for what only HTTP knows (405, 408)."""
     body = problem_of(error, **more)
     if status is not None:
-        body["status"] = status
+        body |= {"status": status, "title": HTTPStatus(status).phrase}
     response = web.Response(
         status=body["status"], body=json.dumps(body).encode(), content_type="application/problem+json"
     )
@@ -57,6 +66,4 @@ def problem(error: EdgedError, *, status: int | None = None, close: bool = False
 
 def internal() -> web.Response:
     """A bug: said so, and no more; the log has the rest."""
-    body = {"type": "about:blank", "title": "Internal error", "status": 500, "code": "internal"}
-    body["detail"] = "the daemon failed to handle this; its log says why"
-    return web.Response(status=500, body=json.dumps(body).encode(), content_type="application/problem+json")
+    return web.Response(status=500, body=json.dumps(INTERNAL).encode(), content_type="application/problem+json")

@@ -5,28 +5,45 @@ There is no `web.Application`: eight routes need no router, and what the HTTP pa
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
-from typing import Final
+from typing import Any
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
-from edged.gateway.problems import INTERNAL, encode, problem
+from edged.domain.errors import BadRequest, TooLarge
+from edged.gateway.problems import internal, problem
 
-__all__ = ["PROBLEM_TYPE", "DoorServer", "answer"]
+__all__ = ["DoorServer", "answer", "read_body"]
 
 log = logging.getLogger("edged.gateway")
 
-PROBLEM_TYPE: Final = "application/problem+json"
-_SERVER: Final = {"Server": "edged"}
+
+def answer(status: int, body: Any, headers: dict[str, str] | None = None) -> web.Response:
+    """JSON, in ASCII: half a surrogate pair, which UTF-8 cannot carry, stays an escape."""
+    return web.Response(status=status, body=json.dumps(body).encode(), content_type="application/json", headers=headers)
 
 
-def answer(status: int, body: object, headers: dict[str, str] | None = None) -> web.Response:
-    """JSON; problems are told by their status."""
-    kind = PROBLEM_TYPE if status >= 400 and isinstance(body, dict) and "code" in body else "application/json"
-    return web.Response(status=status, body=encode(body), headers=_SERVER | (headers or {}), content_type=kind)
+async def read_body(http: web.BaseRequest, limit: int) -> bytes:
+    """At most `limit` bytes, whether announced or in chunks. Raises `TooLarge`, or `BadRequest` for broken chunks."""
+    error = TooLarge(f"a request may have {limit} bytes", limit=limit)
+    if (http.content_length or 0) > limit:
+        raise error
+    if http.headers.get("Expect", "").lower() == "100-continue":
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Or the answer proper would count as begun.
+        http.writer.output_size = 0
+    body = bytearray()
+    try:
+        while chunk := await http.content.readany():
+            body += chunk
+            if len(body) > limit:
+                raise error
+    except RequestPayloadError as broken:
+        raise BadRequest("the body is not valid HTTP/1.1") from broken
+    return bytes(body)
 
 
 class _Connection(RequestHandler):
@@ -45,12 +62,10 @@ class _Connection(RequestHandler):
             raise ConnectionError("part of an answer was sent; no other can follow")
         if status >= 500:
             log.error("a request failed outside of its handler", exc_info=exc)
-            body = INTERNAL
+            response = internal()
         else:
-            phrase = HTTPStatus(status).phrase
             log.debug("refused: %s", exc)
-            body = problem(status, "bad_request", f"the request is not valid HTTP/1.1 ({phrase})")
-        response = answer(status, body)
+            response = problem(BadRequest("this is not valid HTTP/1.1, or its headers are too long"), status=status)
         response.force_close()
         return response
 

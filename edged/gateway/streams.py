@@ -7,20 +7,24 @@ listener wakes first writes what is new to all of them: there is no task that wo
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
 
 from edged.domain.errors import EdgedError
-from edged.domain.messages import Request
-from edged.gateway.problems import INTERNAL, encode, problem_of
-from edged.gateway.service import Dispatching
+from edged.domain.messages import Reply
+from edged.gateway.problems import INTERNAL, problem_of
 from edged.store.outbox import Outbox
 
-__all__ = ["Announcer", "open_stream", "stream_work"]
+__all__ = ["Announcer", "Ask", "open_stream", "stream_work"]
 
 log = logging.getLogger("edged.gateway")
+
+# Given where pieces of text go, comes back with the reply.
+Ask = Callable[[Callable[[str], None]], Awaitable[Reply]]
 
 _DOOR: Final = "http"
 # A listener that does not read for so many seconds is cut off; it would hold back the others.
@@ -29,35 +33,33 @@ _STALL: Final = 5.0
 
 async def open_stream(http: web.BaseRequest) -> web.StreamResponse:
     """Start a `text/event-stream` answer; errors from here on are events in it."""
-    stream = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "Server": "edged"}
-    )
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await stream.prepare(http)
     return stream
 
 
 async def _send(stream: web.StreamResponse, event: str, data: Any, row_id: int | None = None) -> None:
     head = f"event: {event}\n" if row_id is None else f"id: {row_id}\nevent: {event}\n"
-    await stream.write(head.encode() + b"data: " + encode(data) + b"\n\n")
+    await stream.write(f"{head}data: {json.dumps(data)}\n\n".encode())
 
 
-async def stream_work(stream: web.StreamResponse, dispatcher: Dispatching, request: Request) -> None:
-    """`token` events while the request runs, then one `reply` or `error`. Cancelling cancels the work."""
+async def stream_work(stream: web.StreamResponse, ask: Ask) -> None:
+    """`token` events while `ask` runs, then one `reply` or `error`. Cancelling cancels the work."""
     outbound: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
 
     async def work() -> None:
         try:
-            reply = await dispatcher.submit(request, lambda text: outbound.put_nowait(("token", {"text": text})))
+            reply = await ask(lambda text: outbound.put_nowait(("token", {"text": text})))
             outbound.put_nowait(("reply", reply.to_wire()))
         except EdgedError as error:
             outbound.put_nowait(("error", problem_of(error)))
         except Exception:
-            log.exception("a request to %s failed", request.agent)
+            log.exception("a streamed request failed")
             outbound.put_nowait(("error", INTERNAL))
 
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(work(), name=f"http:{request.id}")
+            group.create_task(work(), name="http:stream")
             event = "token"
             while event == "token":
                 event, data = await outbound.get()
