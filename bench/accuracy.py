@@ -150,7 +150,12 @@ async def run(count: int, seed: int, misses: int) -> tuple[list[Bar], list[Repor
         print(line)
     bars = [
         Bar("shipped tools: exact call", own.share("exact", "calls"), ">=", 0.70),
-        Bar("no tool fits: recall", (own.counts["near miss seen"] + own.counts["beyond seen"]) / own.counts["none"], ">=", 0.75),
+        Bar(
+            "no tool fits: recall",
+            (own.counts["near miss seen"] + own.counts["beyond seen"]) / own.counts["none"],
+            ">=",
+            0.75,
+        ),
         Bar("no tool fits: precision", own.share("claimed none rightly", "claimed none"), ">=", 0.75),
         Bar("syntactically invalid calls", own.counts["invalid"] + unseen.counts["invalid"], "==", 0),
         Bar("answers with invented numbers or names", wrong, "==", 0),

@@ -123,7 +123,9 @@ class Chaos:
     def judge(self) -> None:
         """Read the files of the daemon and of the plugin."""
         state = self.site.folder / "state"
-        for (replies,) in _rows(state / "edged.db", "SELECT count(*) FROM outbox WHERE kind = 'final' GROUP BY request_key"):
+        for (replies,) in _rows(
+            state / "edged.db", "SELECT count(*) FROM outbox WHERE kind = 'final' GROUP BY request_key"
+        ):
             self.counts["final replies"] += 1
             self.counts["answered twice"] += replies > 1
         [(unanswered,)] = _rows(state / "edged.db", "SELECT count(*) FROM inbox WHERE state <> 'done'")

@@ -1,7 +1,7 @@
 """`make demo`: a newcomer's walk through the real daemon with ordinary clients.
 
-curl on the Unix socket, mosquitto_pub and mosquitto_sub on a real broker, a kill -9 in the middle. Only the cloud is a stand-in, and
-says so: a second process that serves the OpenAI chat API.
+curl on the Unix socket, mosquitto_pub and mosquitto_sub on a real broker, a kill -9 in the middle. Only the cloud is a
+stand-in, and says so: a second process that serves the OpenAI chat API.
 """
 
 from __future__ import annotations
@@ -50,13 +50,32 @@ class Walk:
         if body is not None:
             command += ["-d", json.dumps(body)]
         say("  $ " + shlex.join(command).replace(str(self.site.socket), "edged.sock"))
-        answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout)
+        answer: dict[str, Any] = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
+        )
         return answer
 
     @contextlib.contextmanager
     def listening(self, topic: str, count: int) -> Iterator[subprocess.Popen[str]]:
         """mosquitto_sub for `count` messages; it is known to be subscribed when this yields."""
-        command = [_SUB, "-p", str(self.broker.port), "-V", "5", "-q", "1", "-t", topic, "-C", str(count), "-W", "60", "-F", "%D %p", "-d"]
+        command = [
+            _SUB,
+            "-p",
+            str(self.broker.port),
+            "-V",
+            "5",
+            "-q",
+            "1",
+            "-t",
+            topic,
+            "-C",
+            str(count),
+            "-W",
+            "60",
+            "-F",
+            "%D %p",
+            "-d",
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         while "SUBACK" not in process.stdout.readline():
@@ -110,7 +129,9 @@ def walk(folder: Path) -> None:
                 say(f"  ready again after {daemon.seconds_to_ready:.2f} s; is the ticket still there?")
                 held = tour.curl(f"/v1/requests/{ticket}")
                 say(f"  > {held.get('status')}: {held.get('text')}")
-                title("The cloud comes back (a stand-in: a second process on this machine that serves the OpenAI chat API).")
+                title(
+                    "The cloud comes back (a stand-in: a second process on this machine that serves the OpenAI chat API)."
+                )
                 with standin(cloud_port):
                     say("  the kiosk fetches its answer:")
                     tour.show(_POEM, tour.curl(f"/v1/requests/{ticket}?wait=55") | {"asked again": True})

@@ -93,7 +93,10 @@ def _fill(rng: random.Random, params: Sequence[Param], ask: Ask) -> tuple[str, d
     for param in params:
         if param.key in slots(ask.text):
             value = _value(rng, param, taken)
-            arguments[param.key], spoken[param.key] = value, str(value).replace("_", " ") if param.kind == "choice" else str(value)
+            arguments[param.key], spoken[param.key] = (
+                value,
+                str(value).replace("_", " ") if param.kind == "choice" else str(value),
+            )
     return ask.text.format_map(spoken), arguments
 
 
@@ -132,9 +135,7 @@ def _spec(tool: Tool) -> ToolSpec:
         p.key: {"type": "string", "enum": list(p.of)} if p.kind == "choice" else kinds.get(p.kind, {"type": "string"})
         for p in tool.params
     }
-    grounding = {
-        p.key: Grounding("number" if p.kind in kinds else "span") for p in tool.params if p.kind != "choice"
-    }
+    grounding = {p.key: Grounding("number" if p.kind in kinds else "span") for p in tool.params if p.kind != "choice"}
     required = [p.key for p in tool.params if not p.optional]
     schema = {"type": "object", "properties": properties, "required": required}
     return ToolSpec(tool.key, tool.abouts[0], schema, grounding=grounding)

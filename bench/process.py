@@ -38,7 +38,9 @@ class Site:
         self.config = folder / "config"
         self.socket = Path(tempfile.mkdtemp(prefix="edged-")) / "edged.sock"  # a socket's path must be short
         shutil.copytree(ROOT / "config", self.config, dirs_exist_ok=True)
-        self.write("50-site.toml", f'[device]\nplugin_dirs = ["{ROOT / "plugins"}"]\n\n[http]\nsocket = "{self.socket}"\n')
+        self.write(
+            "50-site.toml", f'[device]\nplugin_dirs = ["{ROOT / "plugins"}"]\n\n[http]\nsocket = "{self.socket}"\n'
+        )
         self.write("90-overlay.toml", overlay)
 
     def write(self, name: str, text: str) -> None:
@@ -147,7 +149,9 @@ class Broker:
             raise RuntimeError("mosquitto is missing; install it: apt-get install mosquitto mosquitto-clients")
         config = self._folder / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        self._process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [program, "-c", str(config)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         end = time.monotonic() + 10
         while time.monotonic() < end:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):

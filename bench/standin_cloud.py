@@ -144,7 +144,10 @@ def _turn(messages: list[dict[str, Any]], tools: list[str], digest: str) -> tupl
     last = messages[-1]
     if last["role"] == "tool":
         results = "; ".join(str(m.get("content")) for m in messages[_last_assistant(messages) :] if m["role"] == "tool")
-        return {"role": "assistant", "content": f"I am a stand-in for a cloud model. The tool returned: {results}"}, "stop"
+        return {
+            "role": "assistant",
+            "content": f"I am a stand-in for a cloud model. The tool returned: {results}",
+        }, "stop"
     text = next((str(m.get("content") or "") for m in reversed(messages) if m["role"] == "user"), "")
     call = _CALL.search(text)
     if call is not None and call.group(1) in tools:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from edged.agent.dialect import Dialect
@@ -17,7 +18,8 @@ from edged.agent.grounding import Argument, Offer
 
 __all__ = ["choosing", "phrasing"]
 
-_NUMERIC = re.compile(r"[^\s\"',;()\[\]{}]*\d[^\s\"',;()\[\]{}]*")
+_MOST_DEALT = 4
+_NUMERIC = re.compile(r"\d(?:[\w.,:-]*\w)?")
 
 
 class _Rules:
@@ -42,13 +44,34 @@ def choosing(offers: Sequence[Offer], dialect: Dialect, *, may_escalate: bool = 
     """
     rules, ways = _Rules(), []
     if offers:
-        calls = " | ".join(rules.add(_call(rules, offer)) for offer in offers)
+        calls = " | ".join(rules.add(_call(rules, one)) for offer in offers for one in _distinct(offer))
         ways.append(f"{dialect.open} {rules.add(calls)} {dialect.close}")
     if may_escalate:
         ways.append(dialect.escalate)
     if not ways:
         raise ValueError("no tools are offered and escalation is not allowed")
     return rules.text(" | ".join(ways))
+
+
+def _distinct(offer: Offer) -> list[Offer]:
+    """One variant for each way to deal the values of a request to the parameters that could take the same ones: nobody asks to
+    convert miles to miles. A handful at most; beyond that the model is trusted."""
+    if offer.missing:
+        return [offer]
+    for at, argument in enumerate(offer.arguments):
+        rivals = [i for i, a in enumerate(offer.arguments) if i > at and a.read and a.values == argument.values]
+        if argument.read and argument.values and rivals and 1 < len(argument.values) <= _MOST_DEALT:
+            return [variant for value in argument.values for variant in _distinct(_dealt(offer, at, value, rivals))]
+    return [offer]
+
+
+def _dealt(offer: Offer, at: int, value: Any, rivals: Sequence[int]) -> Offer:
+    arguments = list(offer.arguments)
+    rest = tuple(v for v in arguments[at].values or () if v != value)
+    arguments[at] = replace(arguments[at], values=(value,), read=False)
+    for rival in rivals:
+        arguments[rival] = replace(arguments[rival], values=rest)
+    return replace(offer, arguments=tuple(arguments))
 
 
 def _call(rules: _Rules, offer: Offer) -> str:
@@ -95,8 +118,8 @@ def _literal(text: str) -> str:
 
 
 def phrasing(facts: Sequence[str]) -> str:
-    """A grammar for a short answer in which every word with a digit is one of the words of `facts` (texts) that has one."""
-    numeric = sorted({word.rstrip(".!?:") for fact in facts for word in _NUMERIC.findall(fact)} - {""})
+    """A grammar for a short answer in which whatever starts with a digit is found so in `facts` (texts)."""
+    numeric = sorted({word for fact in facts for word in _NUMERIC.findall(fact)})
     if not numeric:
         return "start: TEXT\nTEXT: /[^0-9\\n<>{}]{1,200}/\n"
     alternatives = " | ".join(_literal(word) for word in numeric)

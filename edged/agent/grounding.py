@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -39,13 +39,17 @@ _CLOSE_ENOUGH = 0.84  # SequenceMatcher ratio of "headfones" to "headphones" is 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What one parameter may be: `values` (JSON scalars) when it is one of a few, else a span of `source`, else by schema."""
+    """What one parameter may be: `values` (JSON scalars) when it is one of a few, else a span of `source`, else by schema.
+
+    `read` says that the values were read off the request: then each is meant for one parameter only.
+    """
 
     name: str
     required: bool
     values: tuple[Any, ...] | None = None
     source: str | None = None
     schema: dict[str, Any] | None = None
+    read: bool = False
 
     @property
     def possible(self) -> bool:
@@ -67,7 +71,14 @@ class Offer:
 def ground(spec: ToolSpec, text: str) -> Offer:
     """Read off `text` what each parameter of `spec` may be, in the order of its schema."""
     properties: dict[str, dict[str, Any]] = spec.parameters.get("properties", {})
-    return Offer(spec.name, tuple(_argument(spec, name, schema, text) for name, schema in properties.items()))
+    arguments: list[Argument] = []
+    for name, schema in properties.items():
+        argument = _argument(spec, name, schema, text)
+        rivals = sum(a.read and a.values == argument.values for a in arguments)
+        if argument.read and argument.values and rivals >= len(argument.values):
+            argument = replace(argument, values=())  # "convert 5 to miles" names one unit, and two are needed
+        arguments.append(argument)
+    return Offer(spec.name, tuple(arguments))
 
 
 def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str) -> Argument:
@@ -77,9 +88,9 @@ def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str) -> A
     if grounding is None:
         return Argument(name, required, schema=schema)
     if grounding.kind == "choice":
-        return Argument(name, required, values=mentioned(grounding.choices, text))
+        return Argument(name, required, values=mentioned(grounding.choices, text), read=True)
     if grounding.kind == "number":
-        return Argument(name, required, values=tuple(v for v in numbers(text) if _admits(schema, v)))
+        return Argument(name, required, values=tuple(v for v in numbers(text) if _admits(schema, v)), read=True)
     return Argument(name, required, source=text.strip())
 
 

@@ -55,19 +55,19 @@ class Client:
     def view(self, name: str) -> Any:
         """What GET /v1/NAME shows: "status", "agents" or "models"."""
         with self._exchange("GET", f"/v1/{name}", None, _VIEW_SECONDS) as response:
-            return _json(response)
+            return self._json(response)
 
     def ask(self, agent: str, body: dict[str, Any], silence: float | None) -> dict[str, Any]:
         """The reply, interim or final, or {request_id, status: "pending"}. `silence` is seconds without a byte."""
         with self._exchange("POST", f"/v1/agents/{quote(agent, safe='')}/requests", body, silence) as response:
-            return _map(_json(response))
+            return _map(self._json(response))
 
     def stream(self, agent: str, body: dict[str, Any], silence: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
         """("token", {"text"}) as they are made, then one ("reply", reply). Closing the iterator cancels the request."""
         path = f"/v1/agents/{quote(agent, safe='')}/requests"
         with self._exchange("POST", path, {**body, "mode": "stream"}, silence) as response:
             if response.headers.get_content_type() != "text/event-stream":
-                yield "reply", _map(_json(response))
+                yield "reply", _map(self._json(response))
                 return
             for event, data in server_sent_events(_lines(response, self.path)):
                 value = _map(_decoded(data))
@@ -82,24 +82,28 @@ class Client:
         """What became of a ticket or a request id, after at most `wait` seconds (the daemon has a limit of its own)."""
         path = f"/v1/requests/{quote(name, safe='')}?wait={wait:g}"
         with self._exchange("GET", path, None, wait + _VIEW_SECONDS) as response:
-            return _map(_json(response))
+            return _map(self._json(response))
 
     @contextlib.contextmanager
     def _exchange(
         self, method: str, path: str, body: dict[str, Any] | None, silence: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = _UnixConnection(self.path, silence)
-        try:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(contextlib.closing(_UnixConnection(self.path, silence)))
             with _explained(self.path):
                 _connect(connection, self.path)
                 payload = None if body is None else json.dumps(body).encode()
                 connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})
                 response = connection.getresponse()
+                stack.enter_context(response)  # it holds the socket open on its own
                 if response.status >= 400:
                     raise _refusal(response)
             yield response
-        finally:
-            connection.close()
+
+    def _json(self, response: http.client.HTTPResponse) -> Any:
+        with _explained(self.path):
+            text = response.read().decode("utf-8", "replace")
+        return _decoded(text)
 
 
 def server_sent_events(lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
@@ -170,11 +174,6 @@ def _refusal(response: http.client.HTTPResponse) -> Stop:
     if not isinstance(body, dict):
         body = {"detail": f"HTTP {response.status} {response.reason}"}
     return problem(body, response.status)
-
-
-def _json(response: http.client.HTTPResponse) -> Any:
-    with _explained(Path("edged")):
-        return _decoded(response.read().decode("utf-8", "replace"))
 
 
 def _decoded(text: str) -> Any:

@@ -87,7 +87,7 @@ def parse(kind: type[A], body: bytes) -> A:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadRequest(f"{where or 'the body'}: {first['msg']}", **({"key": where} if where else {})) from None
+        raise BadRequest(f"{where or 'the body'}: {first['msg']}", key=where) from None
     if not ask.text.strip():
         raise BadRequest("text: must not be blank", key="text")
     return ask

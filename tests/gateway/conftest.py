@@ -17,7 +17,7 @@ from edged.gateway.http import HttpDoor
 from edged.store.database import Database
 from edged.store.inbox import Inbox
 from edged.store.outbox import Outbox
-from tests.gateway.desk import Desk
+from tests.gateway.http_desk import HttpDesk
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Room:
     """The door and what is behind it."""
 
     path: Path
-    desk: Desk
+    desk: HttpDesk
     outbox: Outbox
     door: HttpDoor
     health: dict[str, Any]
@@ -56,7 +56,17 @@ class Room:
     async def curl(self, url: str, *options: str, stdin: bytes | None = None) -> Answer:
         curl = shutil.which("curl")
         assert curl is not None
-        command = [curl, "-sS", "-i", "--max-time", "15", "--unix-socket", str(self.path), *options, f"http://edged{url}"]
+        command = [
+            curl,
+            "-sS",
+            "-i",
+            "--max-time",
+            "15",
+            "--unix-socket",
+            str(self.path),
+            *options,
+            f"http://edged{url}",
+        ]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
         out, err = await process.communicate(stdin)
@@ -88,7 +98,7 @@ def open_room(tmp_path: Path) -> Rooms:
     async def opened(**settings: Any) -> AsyncIterator[Room]:
         async with Database.open(tmp_path / "edged.db", ballast_bytes=0) as db:
             outbox = Outbox(db)
-            desk = Desk(Inbox(db), outbox)
+            desk = HttpDesk(Inbox(db), outbox)
             health: dict[str, Any] = {"state": "healthy", "reasons": []}
             views = {"status": _status, "models": lambda: [{"name": "m"}], "health": lambda: health}
             path = tmp_path / "edged.sock"

@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 WAIT = 10.0
 
@@ -48,7 +49,7 @@ class Peer:
         ready = asyncio.Event()
 
         def on_connect(*_: Any) -> None:
-            client.subscribe([(name, paho.SubscribeOptions(qos=1)) for name in filters])
+            client.subscribe([(name, SubscribeOptions(qos=1)) for name in filters])
 
         def on_message(_c: Any, _u: Any, message: paho.MQTTMessage) -> None:
             found = message.properties
@@ -57,8 +58,10 @@ class Peer:
             got = Got(message.topic, bytes(message.payload), message.retain, correlation, kind)
             loop.call_soon_threadsafe(peer.messages.put_nowait, got)
 
-        client.on_connect, client.on_message = on_connect, on_message
-        client.on_subscribe = lambda *_: loop.call_soon_threadsafe(ready.set)
+        def on_subscribe(*_: Any) -> None:
+            loop.call_soon_threadsafe(ready.set)
+
+        client.on_connect, client.on_message, client.on_subscribe = on_connect, on_message, on_subscribe
         await asyncio.to_thread(client.connect, "127.0.0.1", port)
         client.loop_start()
         try:

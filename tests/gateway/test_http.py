@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edged.domain.errors import ConfigError
-from edged.domain.messages import Event
+from edged.domain.messages import Caller, Event, Request
 from edged.gateway.listening import listening
 from tests.gateway.conftest import Answer, Room, Rooms, read_answer
 
@@ -279,7 +279,7 @@ async def test_events_wait_for_a_listener_and_reach_all_of_them(room: Room) -> N
 
 async def test_unread_replies_do_not_hold_events_back(room: Room) -> None:
     for number in range(120):
-        await room.desk.accept(_durable(room, number))
+        await room.desk.accept(_durable(number))
         await room.desk.answer("unread")
     await room.outbox.emit(event(0), ["http"])
     reader, writer = await listener(room)
@@ -287,9 +287,7 @@ async def test_unread_replies_do_not_hold_events_back(room: Room) -> None:
     writer.close()
 
 
-def _durable(room: Room, number: int) -> Any:
-    from edged.domain.messages import Caller, Request
-
+def _durable(number: int) -> Request:
     return Request(f"r{number}", "echo", "x", Caller("uid:1"), 1.0, durable=True)
 
 
@@ -297,19 +295,22 @@ async def test_the_end_lets_work_finish_and_waiting_go(open_room: Rooms) -> None
     async with asyncio.TaskGroup() as group:
         async with open_room(drain=5.0) as room:
             taken = await room.ask(text="x", mode="ticket")
+            room.desk.began.clear()
             poll = group.create_task(room.curl(f"{taken.headers['location']}?wait=60"))
-            feed, _ = await listener(room)
+            await room.desk.began.wait()
+            feed, feed_end = await listener(room)
             room.desk.began.clear()
             work = group.create_task(room.ask("slow", text="finish me"))
             await room.desk.began.wait()
-            group.create_task(_release(feed, room))
+            group.create_task(_release(feed, feed_end, room))
     assert poll.result().status == 202
     assert (work.result().status, work.result().json["text"]) == (200, "finish me")
 
 
-async def _release(feed: asyncio.StreamReader, room: Room) -> None:
+async def _release(feed: asyncio.StreamReader, feed_end: asyncio.StreamWriter, room: Room) -> None:
     """Only once the listener was sent away, which shows that closing has begun."""
     await feed.read()
+    feed_end.close()
     room.desk.go.set()
 
 

@@ -61,7 +61,17 @@ def test_a_wrong_key_is_named(body: dict[str, Any], key: str) -> None:
     assert refused.value.fields == {"key": key}
 
 
-RUBBISH = [b"", b"{", b"[]", b"null", b'"text"', b'{"text": "\xff"}', b'{"text": "\\ud800"}', b"[" * 60_000, b"\x00\x01"]
+RUBBISH = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'"text"',
+    b'{"text": "\xff"}',
+    b'{"text": "\\ud800"}',
+    b"[" * 60_000,
+    b"\x00\x01",
+]
 
 
 @pytest.mark.parametrize("body", RUBBISH, ids=range(len(RUBBISH)))
