@@ -80,7 +80,7 @@ class _House:
     pool: Pool
     host: Host
     dispatcher: Dispatcher
-    broker: Callable[[], str] | None = None
+    broker: Callable[[], dict[str, Any]] | None = None
 
     def views(self) -> Mapping[str, Callable[[], Any]]:
         return {"status": self.status, "models": self.pool.status, "health": self.health}
@@ -108,6 +108,7 @@ class _House:
             "escalations": await self.store.escalations.counts(),
             "models": self.pool.status(),
             "plugins": self.host.status(),
+            "mqtt": self.broker() if self.broker else None,
             "meters": self.meters.snapshot(),
         }
 
@@ -126,7 +127,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
         models = settings.model_specs()
         pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters))
-        cloud = await _cloud(settings, stack)
+        cloud = _cloud(settings)
         router = Router(
             settings.agent_specs(),
             host,
@@ -161,25 +162,25 @@ async def _open_doors(stack: AsyncExitStack, house: _House, state: Path) -> None
     )
     if not settings.mqtt.enabled:
         return
-    from edged.gateway.mqtt import MqttDoor  # a device without a broker need not pay for paho
+    # a device without a broker need not pay for paho
+    from edged.gateway.mqtt import MqttDoor
+    from edged.gateway.schema import MqttSettings, TlsSettings
 
     mqtt = settings.mqtt
-    door = MqttDoor(
-        house.dispatcher,
-        outbox,
+    wanted = MqttSettings(
         device=settings.device.id,
-        boot=_boot_number(state),
         host=mqtt.host,
         port=mqtt.port,
-        username=mqtt.username,
-        password=_first_line(settings.resolve(mqtt.password_file)) if mqtt.password_file else None,
-        tls=_tls(settings),
+        username=mqtt.username or "",
+        password=_first_line(settings.resolve(mqtt.password_file)) if mqtt.password_file else "",
+        tls=TlsSettings(ca_file=str(settings.resolve(mqtt.ca_file)) if mqtt.ca_file else "") if mqtt.tls else None,
     )
+    door = MqttDoor(house.dispatcher, outbox, wanted, boot=_boot_number(state), meters=house.meters)
     await stack.enter_async_context(door)
-    house.broker = lambda: door.state
+    house.broker = door.status
 
 
-async def _cloud(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
+def _cloud(settings: Settings) -> ChatModel | None:
     if settings.cloud.base_url is None:
         return None
     from edged.escalation.cloud import CloudModel, CloudSettings, read_api_key
@@ -187,9 +188,7 @@ async def _cloud(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
     wanted = settings.cloud
     key_file = settings.resolve(wanted.api_key_file) if wanted.api_key_file else None
     key = read_api_key(wanted.api_key_env, key_file) if wanted.api_key_env or key_file else None
-    return await stack.enter_async_context(
-        CloudModel(CloudSettings(settings.cloud.base_url, wanted.model, key, wanted.timeout, redact=wanted.redact))
-    )
+    return CloudModel(CloudSettings(wanted.base_url or "", wanted.model, key, wanted.timeout, redact=wanted.redact))
 
 
 def _dialects(settings: Settings, state: Path) -> Callable[[str], str]:
@@ -286,15 +285,6 @@ def _first_line(file: Path) -> str:
         return file.read_text().splitlines()[0].strip()
     except (OSError, IndexError) as error:
         raise ConfigError(f"{file}: cannot read the password: {error}", key="mqtt.password_file") from None
-
-
-def _tls(settings: Settings) -> Any:
-    if not settings.mqtt.tls:
-        return None
-    import ssl
-
-    ca = settings.mqtt.ca_file
-    return ssl.create_default_context(cafile=str(settings.resolve(ca)) if ca else None)
 
 
 def main(config: Path, *, on_commit: OnCommit | None = None) -> int:

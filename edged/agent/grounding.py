@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any
 
 from edged.domain.resources import ToolSpec
@@ -140,25 +141,50 @@ def _spelled(text: str) -> int:
 def mentioned(choices: Iterable[str], text: str) -> tuple[str, ...]:
     """The choices whose words `text` mentions, spelling mistakes and plurals forgiven.
 
-    Those mentioned in full come alone, without the ones that a longer one contains ("light" beside "kitchen light");
-    else those that share most of their words.
+    Those mentioned in full come alone, without the ones that a longer one contains ("light" beside "kitchen light") or
+    that a more exact one matches too ("mile" beside "miles"); else those that share most of their words.
     """
-    words = [_stem(word) for word in _WORD.findall(text.lower())]
-    scored = [(choice, *_score(choice, words)) for choice in choices]
-    full = [(choice, stems) for choice, score, stems in scored if score == 1.0]
+    words = [word.lower() for word in _WORD.findall(text)]
+    stems = [_stem(word) for word in words]
+    found = {choice: _mention(choice, words, stems) for choice in choices}
+    full = {choice: mention for choice, mention in found.items() if mention.share == 1.0}
     if full:
-        return tuple(c for c, stems in full if not any(stems < other for _, other in full))
-    best = max((score for _, score, _ in scored), default=0.0)
-    return tuple(choice for choice, score, _ in scored if score == best and best >= 0.5)
+        return tuple(c for c, m in full.items() if not any(other.outdoes(m) for other in full.values()))
+    best = max((mention.share for mention in found.values()), default=0.0)
+    return tuple(choice for choice, mention in found.items() if mention.share == best and best >= 0.5)
 
 
-def _score(choice: str, words: Sequence[str]) -> tuple[float, frozenset[str]]:
-    stems = frozenset(_stem(word) for word in _WORD.findall(choice.lower()) if word not in _SMALL_WORDS)
-    if not stems:
-        stems = frozenset(_WORD.findall(choice.lower())) or frozenset({choice})
-    return sum(any(_alike(stem, word) for word in words) for stem in stems) / len(stems), stems
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """How a text mentions a choice: the share of its words, where they stand, and how many are letter for letter."""
+
+    share: float
+    places: frozenset[int]
+    exact: int
+
+    def outdoes(self, other: _Mention) -> bool:
+        return other.places < self.places or (other.places == self.places and other.exact < self.exact)
 
 
+def _mention(choice: str, words: Sequence[str], stems: Sequence[str]) -> _Mention:
+    own = _words_of(choice)
+    places: set[int] = set()
+    met = exact = 0
+    for word, stem in own:
+        at = [place for place, other in enumerate(stems) if _alike(stem, other)]
+        met, exact = met + bool(at), exact + any(words[place] == word for place in at)
+        places.update(at)
+    return _Mention(met / len(own), frozenset(places), exact)
+
+
+@lru_cache(maxsize=4096)
+def _words_of(choice: str) -> tuple[tuple[str, str], ...]:
+    """The words of a choice that tell it from others, with their stems."""
+    words = [word for word in _WORD.findall(choice.lower()) if word not in _SMALL_WORDS] or [choice.lower()]
+    return tuple((word, _stem(word)) for word in words)
+
+
+@lru_cache(maxsize=16384)
 def _alike(one: str, other: str) -> bool:
     if one == other:
         return True

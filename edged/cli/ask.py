@@ -29,7 +29,9 @@ _GRACE_SECONDS: Final = 10.0
 # The daemon holds one poll for 60 s at most.
 _POLL_SECONDS: Final = 50.0
 
-_verbose = click.option("-v", "--verbose", is_flag=True, help="Say which tier answered, how long it took, how many tokens.")
+_verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="Say which tier answered, how long it took, how many tokens."
+)
 
 
 @click.command()
@@ -40,7 +42,9 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="Say which tier an
 @click.option("--stream/--no-stream", default=None, help="Show the answer as it is made. Default: on a terminal.")
 @click.option("--ticket", "by_ticket", is_flag=True, help="Do not wait: print a ticket for `edged ticket`.")
 @click.option("--escalate", is_flag=True, help="Hand the request to the cloud.")
-@click.option("--deadline", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds the answer may take.")
+@click.option(
+    "--deadline", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds the answer may take."
+)
 @click.option("--id", "request_id", metavar="ID", help="Idempotency key: the same id is never worked on twice.")
 @_verbose
 def ask(
@@ -74,7 +78,9 @@ def ask(
 
 @click.command()
 @click.argument("name", metavar="ID")
-@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Wait so many seconds for the answer.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Wait so many seconds for the answer."
+)
 @socket_option
 @json_option
 @_verbose

@@ -141,7 +141,9 @@ def _connect(connection: _UnixConnection, path: Path) -> None:
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "there is no socket" if missing else f"nobody is listening ({error.strerror or error})"
-        start = "Start the daemon with `systemctl start edged` or `edged run --config DIR`, or name its socket: --socket."
+        start = (
+            "Start the daemon with `systemctl start edged` or `edged run --config DIR`, or name its socket: --socket."
+        )
         raise Stop(f"edged: {path}: {reason}. {start}", UNREACHABLE) from None
 
 

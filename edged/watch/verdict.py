@@ -14,16 +14,16 @@ def verdict(
     *,
     store_lean: bool,
     set_aside: str | None,
-    broker: str | None,
+    broker: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """`broker` is None where MQTT is off, else "online" or what is wrong. A corrupt store that was set aside is told until
-    the next start."""
+    """`broker` is None where MQTT is off, else the door's status. A corrupt store that was set aside is told until the next
+    start. No broker is no fault of a device that is driven over its socket, so it degrades and no more."""
     reasons = [f"model {m['name']} is quarantined" for m in models if m.get("state") == "quarantined"]
     reasons += [
         f"plugin {p['name']} will not run: {p.get('last_error')}" for p in plugins if p.get("state") == "resting"
     ]
-    if broker not in (None, "online"):
-        reasons.append(f"mqtt: {broker}")
+    if broker is not None and broker.get("connected_since") is None:
+        reasons.append(f"mqtt: not connected to {broker.get('broker')}: {broker.get('last_error') or 'connecting'}")
     if set_aside:
         reasons.append(f"the store was corrupt and was set aside as {set_aside}")
     bad = ["the disk is full: new work is refused"] if store_lean else []

@@ -56,6 +56,11 @@ def test_partial_mentions_tie() -> None:
     assert mentioned(("desk lamp", "floor lamp", "radio"), "the lamp") == ("desk lamp", "floor lamp")
 
 
+def test_the_exact_spelling_wins() -> None:
+    assert mentioned(("mile", "miles", "mi", "km", "meter"), "5 miles in km") == ("miles", "km")
+    assert mentioned(("mile", "km"), "5 miles in km") == ("mile", "km")
+
+
 def test_a_choice_without_words_does_not_match_everything() -> None:
     assert mentioned(("°", "the"), "turn it on") == ()
 

@@ -17,7 +17,8 @@ from edged.gateway.http import HttpDoor
 from edged.store.database import Database
 from edged.store.inbox import Inbox
 from edged.store.outbox import Outbox
-from tests.gateway.http_desk import HttpDesk
+
+from .http_desk import HttpDesk
 
 
 @dataclass(slots=True)

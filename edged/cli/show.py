@@ -1,0 +1,210 @@
+"""`edged status`, `edged agents`, `edged models`: what the daemon says of itself, as tables.
+
+Unknown keys are left out and missing ones are shown as "-", so that this command and a daemon of another version get along.
+On a pipe there are no colours and no frames, and no line is broken or cut.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edged.cli.client import Client
+from edged.cli.screen import echo_json, harmless, json_option, socket_option
+
+__all__ = ["agents", "models", "status"]
+
+_Map = Mapping[str, Any]
+_Column = tuple[str, Callable[[_Map], object]]
+
+_PIPE_WIDTH: Final = 4096
+_COLOURS: Final = {
+    **dict.fromkeys(("healthy", "ready", "online", "busy"), "green"),
+    **dict.fromkeys(("degraded", "loading", "starting", "leaving"), "yellow"),
+    **dict.fromkeys(("unhealthy", "quarantined", "resting"), "red"),
+}
+
+
+@click.command()
+@socket_option
+@json_option
+def status(socket: Path, as_json: bool) -> int:
+    """Show health, queue, doors, memory, models and plugins."""
+    seen = Client(socket).view("status")
+    if as_json:
+        echo_json(seen)
+        return 0
+    console = _console()
+    console.print(_pairs(_overview(seen)))
+    for title, columns in (("models", _MODELS), ("plugins", _PLUGINS)):
+        console.print(_table(title, columns, _entries(seen, title)))
+    return 0
+
+
+@click.command()
+@socket_option
+@json_option
+def agents(socket: Path, as_json: bool) -> int:
+    """List the agents."""
+    return _list(socket, as_json, "agents", _AGENTS)
+
+
+@click.command()
+@socket_option
+@json_option
+def models(socket: Path, as_json: bool) -> int:
+    """List the models."""
+    return _list(socket, as_json, "models", _MODELS)
+
+
+def _list(socket: Path, as_json: bool, name: str, columns: Sequence[_Column]) -> int:
+    seen = Client(socket).view(name)
+    if as_json:
+        echo_json(seen)
+    else:
+        _console().print(_table(name, columns, _entries(seen, name)))
+    return 0
+
+
+def _console() -> Console:
+    if sys.stdout.isatty():
+        return Console(markup=False, highlight=False, emoji=False)
+    return Console(
+        markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_PIPE_WIDTH
+    )
+
+
+def _table(title: str, columns: Sequence[_Column], rows: Iterable[_Map]) -> Table:
+    framed = sys.stdout.isatty()
+    table = Table(box=SIMPLE_HEAD if framed else None, pad_edge=False, header_style="bold")
+    for index, (name, _) in enumerate(columns):
+        table.add_column(title.removesuffix("s") if index == 0 else name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(read(row)) for _, read in columns))
+    return table
+
+
+def _pairs(lines: Iterable[tuple[str, object]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        table.add_row(Text(name), _cell(value))
+    return table
+
+
+def _cell(value: object) -> Text:
+    text = "-" if value is None or value == "" else harmless(str(value))
+    return Text(text, style=_COLOURS.get(text.partition(":")[0], ""))
+
+
+def _entries(seen: Any, key: str) -> list[_Map]:
+    found = seen.get(key, []) if isinstance(seen, dict) else seen
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _overview(seen: _Map) -> list[tuple[str, object]]:
+    health = seen.get("health") or {}
+    reasons = "; ".join(map(str, health.get("reasons", ())))
+    doors = seen.get("doors") or _doors(seen.get("meters") or {})
+    return [
+        ("device", seen.get("device")),
+        (
+            "daemon",
+            f"edged {seen.get('version', '?')}, pid {seen.get('pid', '?')}, up {_span(seen.get('uptime_seconds'))}",
+        ),
+        ("health", f"{health.get('state', '?')}: {reasons}" if reasons else health.get("state")),
+        ("queue", _counts({"working now": seen.get("busy", 0), **(seen.get("requests") or {})})),
+        ("escalations", _counts(seen.get("escalations") or {}) or "none"),
+        ("doors", _counts(doors) or "no requests yet"),
+        ("memory", _memory(seen)),
+    ]
+
+
+def _doors(meters: _Map) -> dict[str, object]:
+    """Requests that came in by each door since the start."""
+    return {key.removeprefix("requests."): n for key, n in meters.items() if key in ("requests.http", "requests.mqtt")}
+
+
+def _memory(seen: _Map) -> str:
+    daemon = seen.get("rss_bytes") or 0
+    of_models = sum(entry.get("rss") or 0 for entry in _entries(seen, "models"))
+    of_plugins = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "plugins"))
+    return f"daemon {_size(daemon)}, models {_size(of_models)}, plugins {_size(of_plugins)}"
+
+
+def _counts(counts: object) -> str:
+    if not isinstance(counts, Mapping):
+        return str(counts)
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in counts.items()
+    )
+
+
+def _size(value: object) -> str:
+    return f"{value / (1 << 20):.0f} MiB" if isinstance(value, int | float) and value else "0 MiB"
+
+
+def _span(seconds: object) -> str:
+    if not isinstance(seconds, int | float):
+        return "?"
+    hours, rest = divmod(int(seconds), 3600)
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours}h" if days else f"{hours}h {rest // 60}m" if hours else f"{rest // 60}m {rest % 60}s"
+
+
+def _of(key: str) -> Callable[[_Map], object]:
+    return lambda row: row.get(key)
+
+
+def _listed(key: str) -> Callable[[_Map], object]:
+    return lambda row: ", ".join(map(str, row.get(key) or ()))
+
+
+def _mib(key: str) -> Callable[[_Map], object]:
+    return lambda row: _size(row[key]) if row.get(key) else None
+
+
+def _resting(row: _Map) -> object:
+    after = row.get("retry_after")
+    return f"{row.get('state')}: {after:.0f} s" if isinstance(after, int | float) and after else row.get("state")
+
+
+_MODELS: Final[Sequence[_Column]] = (
+    ("name", _of("name")),
+    ("state", _resting),
+    ("memory", _mib("rss")),
+    ("context", _of("context_length")),
+    ("quantization", _of("quantization")),
+    ("mode", _of("mode")),
+    ("load", lambda row: f"{row['load_seconds']:.2f} s" if row.get("load_seconds") else None),
+    ("requests", _of("requests")),
+    ("restarts", _of("restarts")),
+    ("pid", _of("pid")),
+)
+_PLUGINS: Final[Sequence[_Column]] = (
+    ("name", _of("name")),
+    ("state", _resting),
+    ("memory", _mib("rss_bytes")),
+    ("calls", _of("calls")),
+    ("failures", _of("failures")),
+    ("restarts", _of("restarts")),
+    ("last error", _of("last_error")),
+    ("tools", _listed("tools")),
+    ("pid", _of("pid")),
+)
+_AGENTS: Final[Sequence[_Column]] = (
+    ("name", _of("name")),
+    ("model", _of("model")),
+    ("tools", _listed("tools")),
+    ("tiers", _listed("tiers")),
+    ("cloud", lambda row: "never" if row.get("local_only") else "allowed"),
+)
