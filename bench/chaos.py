@@ -130,7 +130,7 @@ class Chaos:
             self.counts["answered twice"] += replies > 1
         [(unanswered,)] = _rows(state / "edged.db", "SELECT count(*) FROM inbox WHERE state <> 'done'")
         self.counts["lost"] += unanswered
-        shop = next((state / "plugins" / "kiosk").glob("*.db"))
+        shop = state / "plugins" / "kiosk" / "kiosk.sqlite3"
         for (times,) in _rows(shop, "SELECT count(*) FROM tickets WHERE problem LIKE 'broken%' GROUP BY problem"):
             self.counts["effects"] += 1
             self.counts["answered twice"] += times > 1

@@ -56,8 +56,8 @@ class Walk:
         return answer
 
     @contextlib.contextmanager
-    def listening(self, topic: str, count: int) -> Iterator[subprocess.Popen[str]]:
-        """mosquitto_sub for `count` messages; it is known to be subscribed when this yields."""
+    def listening(self, topic: str, count: int) -> Iterator[Iterator[str]]:
+        """What mosquitto_sub prints until it has `count` messages; it is subscribed when this yields."""
         command = [
             _SUB,
             "-p",
@@ -72,20 +72,18 @@ class Walk:
             str(count),
             "-W",
             "60",
-            "-F",
-            "%D %p",
             "-d",
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        while "SUBACK" not in process.stdout.readline():
-            if process.poll() is not None:
-                raise RuntimeError("mosquitto_sub ended")
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
+        ours, theirs = os.openpty()  # into a pipe it would write only when it ends
+        process = subprocess.Popen(command, stdout=theirs)
+        os.close(theirs)
+        with open(ours, errors="replace", closefd=True) as terminal:
+            try:
+                next(line for line in terminal if "SUBACK" in line)
+                yield terminal
+            finally:
+                process.terminate()
+                process.wait()
 
     def publish(self, agent: str, text: str, correlation: str) -> None:
         topic = f"edged/demo/agents/{agent}/request/panel-7"
@@ -95,14 +93,10 @@ class Walk:
         say("  $ " + shlex.join(command).replace(f" -p {self.broker.port}", ""))
         subprocess.run(command, check=True, timeout=20)
 
-    def hear(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        """The next reply that mosquitto_sub prints."""
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "{" in line and "PUBLISH" not in line:
-                answer: dict[str, Any] = json.loads(line[line.index("{") :])
-                return answer
-        raise RuntimeError("no reply came over MQTT")
+    def hear(self, lines: Iterator[str]) -> dict[str, Any]:
+        """The next reply among the lines of mosquitto_sub."""
+        answer: dict[str, Any] = json.loads(next(line for line in lines if line.startswith("{")))
+        return answer
 
     def show(self, asked: str, reply: dict[str, Any]) -> None:
         self.rows.append((asked, reply))
@@ -154,7 +148,7 @@ def devices(tour: Walk) -> None:
             tour.show(text, tour.hear(replies))
 
 
-def beyond(tour: Walk, replies: subprocess.Popen[str], mqtt_request: str) -> str:
+def beyond(tour: Walk, replies: Iterator[str], mqtt_request: str) -> str:
     title("Two requests are beyond the device, and the cloud cannot be reached: each gets a ticket at once.")
     reply = tour.curl("/v1/agents/kiosk/requests", {"text": _POEM})
     tour.show(_POEM, reply)

@@ -158,7 +158,13 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
 async def _open_doors(stack: AsyncExitStack, house: _House, state: Path) -> None:
     settings, outbox = house.settings, house.store.outbox
     await stack.enter_async_context(
-        HttpDoor(house.dispatcher, outbox, house.views(), socket_path=settings.resolve(settings.http.socket))
+        HttpDoor(
+            house.dispatcher,
+            outbox,
+            house.views(),
+            socket_path=settings.resolve(settings.http.socket),
+            rate=settings.http.requests_per_second,
+        )
     )
     if not settings.mqtt.enabled:
         return
@@ -294,6 +300,7 @@ def main(config: Path, *, on_commit: OnCommit | None = None) -> int:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
         )
+        logging.getLogger("aiosqlite").setLevel(logging.INFO)  # at debug it would log what people say
         asyncio.run(_serve(settings, on_commit))
     except ConfigError as error:
         print(f"edged: {error.detail}", file=sys.stderr)

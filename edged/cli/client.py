@@ -10,7 +10,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -62,7 +62,9 @@ class Client:
         with self._exchange("POST", f"/v1/agents/{quote(agent, safe='')}/requests", body, silence) as response:
             return _map(self._json(response))
 
-    def stream(self, agent: str, body: dict[str, Any], silence: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def stream(
+        self, agent: str, body: dict[str, Any], silence: float | None
+    ) -> Generator[tuple[str, dict[str, Any]], None, None]:
         """("token", {"text"}) as they are made, then one ("reply", reply). Closing the iterator cancels the request."""
         path = f"/v1/agents/{quote(agent, safe='')}/requests"
         with self._exchange("POST", path, {**body, "mode": "stream"}, silence) as response:

@@ -76,11 +76,12 @@ def _findings(config: Path) -> Iterator[Finding]:
     settings, finding = _configuration(config)
     yield finding
     if settings is None:
+        yield _daemon(socket_path())
         return
     yield from _state(settings.resolve(settings.device.state_dir))
     yield from _plugins([settings.resolve(folder) for folder in settings.device.plugin_dirs])
     yield _broker(settings)
-    yield _daemon(settings)
+    yield _daemon(socket_path() if os.environ.get("EDGED_SOCKET") else settings.resolve(settings.http.socket))
 
 
 def _print(finding: Finding) -> None:
@@ -90,15 +91,13 @@ def _print(finding: Finding) -> None:
         click.secho(mark, nl=False, fg=_MARKS[finding.level])
     else:
         echo(mark, end="")
-    echo(f"  {finding.subject:<14}  {finding.text}")
+    echo(f"  {finding.subject:<16}  {finding.text}")
     if finding.todo:
-        echo(f"{'':<22}-> {finding.todo}")
+        echo(f"{'':<24}-> {finding.todo}")
 
 
 def _python() -> Finding:
     text = f"{platform.python_version()} on {platform.system()} {platform.release()}, SQLite {sqlite3.sqlite_version}"
-    if sys.version_info < (3, 11):
-        return Finding("bad", "python", text, "install Python 3.11 or newer")
     if platform.system() != "Linux":
         return Finding("bad", "python", text, "edged runs on Linux only")
     return Finding("ok", "python", text)
@@ -286,9 +285,7 @@ def _broker(settings: Settings) -> Finding:
     return Finding("ok", "broker", f"{where}: takes connections")
 
 
-def _daemon(settings: Settings) -> Finding:
-    named = os.environ.get("EDGED_SOCKET")
-    path = socket_path() if named else settings.resolve(settings.http.socket)
+def _daemon(path: Path) -> Finding:
     try:
         seen = Client(path).view("status")
     except Stop as stop:

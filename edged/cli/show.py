@@ -1,7 +1,7 @@
 """`edged status`, `edged agents`, `edged models`: what the daemon says of itself, as tables.
 
 Unknown keys are left out and missing ones are shown as "-", so that this command and a daemon of another version get along.
-On a pipe there are no colours and no frames, and no line is broken or cut.
+On a pipe there are no colours, and no line is broken or cut.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +25,8 @@ _Map = Mapping[str, Any]
 _Column = tuple[str, Callable[[_Map], object]]
 
 _PIPE_WIDTH: Final = 4096
+# These columns give way on a narrow terminal.
+_LONG: Final = ("tools", "last error")
 _COLOURS: Final = {
     **dict.fromkeys(("healthy", "ready", "online", "busy"), "green"),
     **dict.fromkeys(("degraded", "loading", "starting", "leaving"), "yellow"),
@@ -45,6 +46,7 @@ def status(socket: Path, as_json: bool) -> int:
     console = _console()
     console.print(_pairs(_overview(seen)))
     for title, columns in (("models", _MODELS), ("plugins", _PLUGINS)):
+        console.print()
         console.print(_table(title, columns, _entries(seen, title)))
     return 0
 
@@ -83,10 +85,9 @@ def _console() -> Console:
 
 
 def _table(title: str, columns: Sequence[_Column], rows: Iterable[_Map]) -> Table:
-    framed = sys.stdout.isatty()
-    table = Table(box=SIMPLE_HEAD if framed else None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for index, (name, _) in enumerate(columns):
-        table.add_column(title.removesuffix("s") if index == 0 else name, overflow="fold")
+        table.add_column(title.removesuffix("s") if index == 0 else name, overflow="fold", no_wrap=name not in _LONG)
     for row in rows:
         table.add_row(*(_cell(read(row)) for _, read in columns))
     return table
@@ -183,12 +184,11 @@ _MODELS: Final[Sequence[_Column]] = (
     ("state", _resting),
     ("memory", _mib("rss")),
     ("context", _of("context_length")),
-    ("quantization", _of("quantization")),
+    ("weights", _of("quantization")),
     ("mode", _of("mode")),
     ("load", lambda row: f"{row['load_seconds']:.2f} s" if row.get("load_seconds") else None),
     ("requests", _of("requests")),
     ("restarts", _of("restarts")),
-    ("pid", _of("pid")),
 )
 _PLUGINS: Final[Sequence[_Column]] = (
     ("name", _of("name")),
@@ -199,7 +199,6 @@ _PLUGINS: Final[Sequence[_Column]] = (
     ("restarts", _of("restarts")),
     ("last error", _of("last_error")),
     ("tools", _listed("tools")),
-    ("pid", _of("pid")),
 )
 _AGENTS: Final[Sequence[_Column]] = (
     ("name", _of("name")),

@@ -24,6 +24,17 @@ __all__ = ["begin", "drop", "new_client", "trust"]
 _LARGEST_PACKET: Final = 256 * 1024
 
 
+class _Closing(ssl.SSLSocket):
+    """paho leaves a socket open whose handshake failed."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def trust(tls: TlsSettings | None) -> ssl.SSLContext | None:
     """Whom to believe. Raises `ConfigError` for files that cannot be used."""
     if tls is None:
@@ -32,6 +43,7 @@ def trust(tls: TlsSettings | None) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=tls.ca_file or None)
         if tls.cert_file:
             context.load_cert_chain(tls.cert_file, tls.key_file or None)
+        context.sslsocket_class = _Closing
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"mqtt.tls: a certificate or key cannot be used: {error}") from error
     return context

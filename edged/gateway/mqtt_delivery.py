@@ -6,6 +6,7 @@ So a reply may come twice (a crash between PUBACK and the mark), with the same b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -36,12 +37,16 @@ class Delivery:
 
     async def run(self, link: Link) -> None:
         """Until cancelled or the link is lost; sleeps while there is nothing to deliver."""
-        while True:
-            try:
-                await self._round(link)
-            except Unavailable as error:
-                _log.warning("the outbox cannot be used now: %s", error.detail)
-                await asyncio.sleep(error.retry_after or _REST)
+        try:
+            while True:
+                try:
+                    await self._round(link)
+                except Unavailable as error:
+                    _log.warning("the outbox cannot be used now: %s", error.detail)
+                    await asyncio.sleep(error.retry_after or _REST)
+        finally:
+            with contextlib.suppress(Unavailable):
+                await self._note()
 
     async def _round(self, link: Link) -> None:
         seen = self._outbox.version(DOOR)
@@ -52,13 +57,16 @@ class Delivery:
             return
         async with asyncio.TaskGroup() as group:
             sent = [group.create_task(self._send(link, row), name="mqtt:send") for row in fresh]
+        await self._note()
+        if not all(task.result() for task in sent):
+            await asyncio.sleep(_REST)
+
+    async def _note(self) -> None:
+        """Nothing is sent again while the disk is full: if this fails, the rows stay in the set."""
         if self._settled:
-            # Nothing is sent again while the disk is full: a mark that fails leaves its row in the set.
             done = frozenset(self._settled)
             await self._outbox.delivered(done)
             self._settled -= done
-        if not all(task.result() for task in sent):
-            await asyncio.sleep(_REST)
 
     async def _send(self, link: Link, row: OutboxRow) -> bool:
         """False if the broker says: not now."""

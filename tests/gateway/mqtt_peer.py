@@ -36,8 +36,9 @@ class Got:
 class Peer:
     """A connected client, subscribed to what it was opened with."""
 
-    def __init__(self, client: paho.Client) -> None:
+    def __init__(self, client: paho.Client, filters: tuple[str, ...]) -> None:
         self._client = client
+        self.filters = filters
         self.messages: asyncio.Queue[Got] = asyncio.Queue()
 
     @classmethod
@@ -45,7 +46,7 @@ class Peer:
     async def open(cls, port: int, *filters: str) -> AsyncIterator[Peer]:
         loop = asyncio.get_running_loop()
         client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        peer = cls(client)
+        peer = cls(client, filters)
         ready = asyncio.Event()
 
         def on_connect(*_: Any) -> None:

@@ -109,6 +109,12 @@ async def test_too_large_announced_or_in_chunks(room: Room) -> None:
         assert answer.json["fields"] == {"limit": 65536}
 
 
+async def test_chunks_without_end_are_cut_off_at_the_limit(room: Room) -> None:
+    chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+    data = post(chunk * 20, "Transfer-Encoding: chunked")
+    assert problem(read_answer(await room.raw(data))) == (413, "too_large")
+
+
 async def test_expect_continue_is_honoured(room: Room) -> None:
     answer = await room.curl(ASK, "-H", "Expect: 100-continue", "-d", '{"text": "x"}')
     assert answer.status == 200

@@ -62,7 +62,7 @@ def test_two_clients_never_share_a_key() -> None:
         (b'{"text": "hi"}', "Application/JSON; charset=utf-8", "hi"),
         (b'{"text": "hi"}', "text/plain", '{"text": "hi"}'),
         (b"turn it on", None, "turn it on"),
-        ("grüß \"dich\"\n".encode(), "text/plain", "grüß \"dich\"\n"),
+        ('grüß "dich"\n'.encode(), "text/plain", 'grüß "dich"\n'),
         (msgpack.packb({"text": "hi"}), "application/msgpack", "hi"),
     ],
 )
