@@ -56,7 +56,15 @@ class Chaos:
         overlay = f'log_level = "warning"\n[device]\nid = "chaos"\n[mqtt]\nport = {broker.port}\n{cloud}{_AGENT}'
         self.site = Site(folder, overlay)
         self.counts: Counter[str] = Counter()
+        self.losses: list[str] = []
         self.panel = Panel(broker.port)
+
+    def greet(self) -> None:
+        """One whole life first: a broker keeps messages for a device only once it has met it."""
+        with DaemonProcess(self.site, ("-m", "bench.faulty", _NEVER)):
+            self.panel.send("hello", "stock of webcam")
+            while not self.panel.answered("hello", 0.5):
+                self.panel.send("hello", "stock of webcam")
 
     def round(self, number: int) -> None:
         """One life that ends by SIGKILL and one that mends."""
@@ -64,12 +72,12 @@ class Chaos:
         asks = [(f"r{number}-{i}", self._text(number, i)) for i in range(6)]
         daemon = DaemonProcess(self.site, ("-m", "bench.faulty", plan))
         accepted: set[str] = set()
+        self.panel.send(f"r{number}-m", f"report broken by mqtt r{number}-m")  # the broker has it, the daemon not yet
         with contextlib.suppress(RuntimeError, OSError):  # it may die while it starts
             daemon.start()
             killer = threading.Timer(delay, daemon.process.kill) if delay is not None and daemon.process else None
             if killer:
                 killer.start()
-            self.panel.send(f"r{number}-m", f"report broken by mqtt r{number}-m")
             self._send(daemon, asks, accepted)
             if killer:
                 killer.join()
@@ -78,9 +86,9 @@ class Chaos:
         self.counts["kills"] += 1
         with DaemonProcess(self.site, ("-m", "bench.faulty", _NEVER)) as daemon:
             for name, text in asks:
-                self._settle(daemon, name, text, name in accepted)
+                self._settle(daemon, name, text, name in accepted, plan)
             if not self.panel.answered(f"r{number}-m", 15.0):
-                self.counts["lost"] += 1
+                self._lost(f"r{number}-m", plan, "no reply over MQTT")
         self.counts["acknowledged"] += len(accepted)
 
     def _plan(self, number: int) -> tuple[str, float | None]:
@@ -109,16 +117,20 @@ class Chaos:
         with contextlib.suppress(subprocess.TimeoutExpired):
             daemon.process.wait(1.0)
 
-    def _settle(self, daemon: DaemonProcess, name: str, text: str, accepted: bool) -> None:
+    def _lost(self, name: str, plan: str, how: str) -> None:
+        self.counts["lost"] += 1
+        self.losses.append(f"{name} under {plan}: {how}")
+
+    def _settle(self, daemon: DaemonProcess, name: str, text: str, accepted: bool, plan: str) -> None:
         if accepted and daemon.call("GET", f"/v1/requests/{name}")[0] == 404:
-            self.counts["lost"] += 1
+            self._lost(name, plan, "unknown after the restart")
         daemon.ask("chaos", text, id=name, mode="ticket", escalate="essay" in text)
         end = time.monotonic() + 20
         while time.monotonic() < end:
             status, reply = daemon.call("GET", f"/v1/requests/{name}?wait=10")
             if status == 200 and reply.get("status") in ("done", "failed"):
                 return
-        self.counts["lost"] += 1
+        self._lost(name, plan, f"not answered: {status} {reply}")
 
     def judge(self) -> None:
         """Read the files of the daemon and of the plugin."""
@@ -129,7 +141,8 @@ class Chaos:
             self.counts["final replies"] += 1
             self.counts["answered twice"] += replies > 1
         [(unanswered,)] = _rows(state / "edged.db", "SELECT count(*) FROM inbox WHERE state <> 'done'")
-        self.counts["lost"] += unanswered
+        if unanswered:
+            self._lost(f"{unanswered} rows", "any plan", "not done in the end")
         shop = state / "plugins" / "kiosk" / "kiosk.sqlite3"
         for (times,) in _rows(shop, "SELECT count(*) FROM tickets WHERE problem LIKE 'broken%' GROUP BY problem"):
             self.counts["effects"] += 1
@@ -199,11 +212,14 @@ def run(rounds: int, seed: int) -> Counter[str]:
     with tempfile.TemporaryDirectory(prefix="edged-chaos-") as folder, Broker(Path(folder)) as broker, _standin(port):
         chaos = Chaos(Path(folder), seed, broker, port)
         try:
+            chaos.greet()
             for number in range(rounds):
                 chaos.round(number)
         finally:
             chaos.panel.close()
         chaos.judge()
+        for loss in chaos.losses:
+            print(loss)
         return chaos.counts
 
 

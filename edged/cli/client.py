@@ -28,8 +28,8 @@ class Stop(Exception):
     """The command ends with `status`, after `line` on stderr."""
 
     def __init__(self, line: str, status: int = FAILED) -> None:
-        super().__init__(line)
-        self.line = line
+        self.line = " ".join(line.split())  # one line, whatever a daemon or a stranger answered
+        super().__init__(self.line)
         self.status = status
 
 

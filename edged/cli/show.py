@@ -79,9 +79,7 @@ def _list(socket: Path, as_json: bool, name: str, columns: Sequence[_Column]) ->
 def _console() -> Console:
     if sys.stdout.isatty():
         return Console(markup=False, highlight=False, emoji=False)
-    return Console(
-        markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_PIPE_WIDTH
-    )
+    return Console(markup=False, highlight=False, emoji=False, force_terminal=False, width=_PIPE_WIDTH)
 
 
 def _table(title: str, columns: Sequence[_Column], rows: Iterable[_Map]) -> Table:

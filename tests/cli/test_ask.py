@@ -27,7 +27,9 @@ async def test_prints_the_answer_alone(api: Api, edged: Command) -> None:
 async def test_options_reach_the_body_and_the_socket_comes_from_the_environment(api: Api, edged: Command) -> None:
     api.answers(REPLY)
     edged.environment["EDGED_SOCKET"] = str(api.socket)
-    ran = await edged("ask", "a/b", "-", "--escalate", "--deadline", "5", "--id", "k1", "--no-stream", stdin="from stdin")
+    ran = await edged(
+        "ask", "a/b", "-", "--escalate", "--deadline", "5", "--id", "k1", "--no-stream", stdin="from stdin"
+    )
     assert ran.status == 0
     assert api.paths == ["POST /v1/agents/a%2Fb/requests"]
     assert api.bodies == [{"text": "from stdin", "escalate": True, "deadline_seconds": 5.0, "id": "k1"}]
@@ -80,7 +82,9 @@ async def test_a_failed_reply_is_an_error(api: Api, edged: Command, error: dict[
 
 
 async def test_a_stream_is_printed_as_it_comes(api: Api, edged: Command) -> None:
-    api.streams(": heartbeat\n\n", sse("token", {"text": "It is"}), sse("token", {"text": " noon."}), sse("reply", REPLY))
+    api.streams(
+        ": heartbeat\n\n", sse("token", {"text": "It is"}), sse("token", {"text": " noon."}), sse("reply", REPLY)
+    )
     ran = await edged("ask", "desk", "x", "--stream", "-v", "--socket", api.socket)
     assert (ran.status, ran.out) == (0, "It is noon.\n")
     assert ran.err.startswith("model bundled")

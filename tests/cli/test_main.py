@@ -41,11 +41,13 @@ async def test_run_is_the_daemon_and_the_other_commands_reach_it(edged: Command)
     folder = write(edged.folder / "config", GOOD)
     daemon = await edged.start("run", "--config", folder)
     assert daemon.stderr is not None
-    while b"ready" not in await asyncio.wait_for(daemon.stderr.readline(), 15):
-        assert daemon.returncode is None
-    seen = await edged("agents", "--socket", folder / "s")
-    daemon.send_signal(signal.SIGTERM)
-    await daemon.communicate()
+    try:
+        while b"ready" not in (line := await daemon.stderr.readline()):
+            assert line, "the daemon ended before it was ready"
+        seen = await edged("agents", "--socket", folder / "s")
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        await daemon.communicate()
     assert (seen.status, seen.out.split()[5]) == (0, "desk")
     assert daemon.returncode == 0
 

@@ -146,11 +146,14 @@ async def test_qos_0_is_bounded(site: Site, peer: Peer) -> None:
 
 
 async def test_one_caller_who_floods_is_told(tmp_path: Path, broker: Mosquitto) -> None:
-    async with behind(tmp_path) as site, door(site, broker.port, rate=0.001, burst=1):
-        async with Peer.open(broker.port, site.replies) as peer:
-            for name in ("a", "a", "b"):
-                await peer.send(site.ask(client=name), "hi")
-            got = [(await peer.next()) for _ in range(3)]
+    async with (
+        behind(tmp_path) as site,
+        door(site, broker.port, rate=0.001, burst=1),
+        Peer.open(broker.port, site.replies) as peer,
+    ):
+        for name in ("a", "a", "b"):
+            await peer.send(site.ask(client=name), "hi")
+        got = [(await peer.next()) for _ in range(3)]
     assert sorted((g.topic[-1], g.body.get("error", {}).get("code")) for g in got if g.topic.endswith("/b")) == [
         ("b", None)
     ]
@@ -176,14 +179,17 @@ async def test_many_at_once(site: Site, peer: Peer) -> None:
 
 
 async def test_unacknowledged_requests_are_bounded(tmp_path: Path, broker: Mosquitto) -> None:
-    async with behind(tmp_path) as site, door(site, broker.port, receive_maximum=2):
-        async with Peer.open(broker.port, site.replies) as peer:
-            site.desk.taking.clear()
-            for n in range(5):
-                await peer.send(site.ask(), str(n))
-            await peer.send(site.ask(client="loose"), "passes", qos=0)
-            assert (await peer.next()).topic.endswith("loose")
-            assert [(await site.desk.asked.get()).text for _ in range(3)] == ["0", "1", "passes"]
-            assert site.desk.asked.empty()
-            site.desk.taking.set()
-            assert {(await peer.next()).body["text"] for _ in range(5)} == {f"you said {n}" for n in range(5)}
+    async with (
+        behind(tmp_path) as site,
+        door(site, broker.port, receive_maximum=2),
+        Peer.open(broker.port, site.replies) as peer,
+    ):
+        site.desk.taking.clear()
+        for n in range(5):
+            await peer.send(site.ask(), str(n))
+        await peer.send(site.ask(client="loose"), "passes", qos=0)
+        assert (await peer.next()).topic.endswith("loose")
+        assert [(await site.desk.asked.get()).text for _ in range(3)] == ["0", "1", "passes"]
+        assert site.desk.asked.empty()
+        site.desk.taking.set()
+        assert {(await peer.next()).body["text"] for _ in range(5)} == {f"you said {n}" for n in range(5)}

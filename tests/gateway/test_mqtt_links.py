@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mosquitto_broker import Mosquitto
 
-from edged.domain.errors import ConfigError
 from edged.gateway.mqtt import pause
-from edged.gateway.schema import TlsSettings
 
 from .mqtt_peer import WAIT, Peer
 from .mqtt_site import behind, door
@@ -147,60 +144,6 @@ async def test_a_reply_that_the_broker_never_takes_holds_up_no_other(tmp_path: P
         assert (await peer.next()).body["text"] == "you said to me"
     assert site.meters.snapshot()["mqtt.undeliverable"] == 1
     broker.kill()
-
-
-async def test_a_broker_with_tls_and_a_password(tmp_path: Path) -> None:
-    cert, key, words = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "passwords"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-        check=True,
-        capture_output=True,
-    )
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(words), "edged", "secret"], check=True, capture_output=True)
-    broker = Mosquitto(
-        tmp_path, f"certfile {cert}\nkeyfile {key}\nlistener 0 {tmp_path}/plain.sock\npassword_file {words}"
-    ).start()
-    trusted = TlsSettings(ca_file=str(cert))
-    async with behind(tmp_path) as site:
-        for more, why in (
-            ({"tls": TlsSettings()}, "CERTIFICATE_VERIFY_FAILED"),
-            ({"tls": trusted, "username": "edged", "password": "wrong"}, "Not authorized"),
-        ):
-            async with door(site, broker.port, online=False, **more) as opened, asyncio.timeout(WAIT):
-                while opened.status()["last_error"] is None:
-                    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
-            assert why in opened.status()["last_error"]
-        good = {"tls": trusted, "username": "edged", "password": "secret"}
-        async with door(site, broker.port, online=False, **good) as opened, asyncio.timeout(WAIT):
-            command = ["mosquitto_rr", "-V", "5", "-h", "127.0.0.1", "-p", str(broker.port), "--cafile", str(cert)]
-            command += [
-                "-u",
-                "edged",
-                "-P",
-                "secret",
-                "-t",
-                site.ask(),
-                "-e",
-                "mine/answers",
-                "-m",
-                "x" * 60_000,
-                "-W",
-                "10",
-            ]
-            asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-            answer, _ = await asking.communicate()
-            assert b"you said xxx" in answer
-            assert len(answer) > 60_000
-            assert opened.status()["last_error"] is None
-    broker.kill()
-
-
-async def test_certificates_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
-    async with behind(tmp_path) as site:
-        with pytest.raises(ConfigError, match="certificate"):
-            async with door(site, 1, online=False, tls=TlsSettings(ca_file=str(tmp_path / "none.pem"))):
-                pass
 
 
 @pytest.mark.parametrize(("attempt", "most"), [(1, 1.0), (2, 2.0), (5, 16.0), (7, 60.0), (5000, 60.0)])
