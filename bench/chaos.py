@@ -165,7 +165,7 @@ class Panel:
         self.repeated = self.contradicted = 0
 
     def send(self, name: str, text: str) -> None:
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho has no types here
         properties.ResponseTopic, properties.CorrelationData = "panel/replies", name.encode()
         payload = json.dumps({"text": text, "id": name})
         self._client.publish("edged/chaos/agents/chaos/request/panel", payload, 1, properties=properties)

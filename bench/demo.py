@@ -77,7 +77,7 @@ class Walk:
         ours, theirs = os.openpty()  # into a pipe it would write only when it ends
         process = subprocess.Popen(command, stdout=theirs)
         os.close(theirs)
-        with open(ours, errors="replace", closefd=True) as terminal:
+        with os.fdopen(ours, errors="replace") as terminal:
             try:
                 next(line for line in terminal if "SUBACK" in line)
                 yield terminal

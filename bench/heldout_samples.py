@@ -104,8 +104,8 @@ def _value(rng: random.Random, param: Param, taken: set[str]) -> Any:
     if param.kind == "int":
         return rng.randint(int(param.of[0]), int(param.of[1]))
     if param.kind == "float":
-        value = round(rng.uniform(float(param.of[0]), float(param.of[1])), 1)
-        return int(value) if value == int(value) or rng.random() < 0.5 else value
+        exact = round(rng.uniform(float(param.of[0]), float(param.of[1])), 1)
+        return int(exact) if exact == int(exact) or rng.random() < 0.5 else exact
     if param.kind == "code":
         return "".join(rng.choice(_LETTERS.get(c, c)) for c in rng.choice(param.of))
     value = rng.choice([v for v in param.of if v not in taken])  # nobody converts miles to miles

@@ -89,8 +89,8 @@ class DaemonProcess:
             try:
                 while True:
                     left = began + seconds - time.monotonic()
-                    ready, _, _ = select.select([notify, pidfd], [], [], max(0.0, left))
-                    if notify in ready and b"READY=1" in notify.recv(4096):
+                    ready, _, _ = select.select([notify.fileno(), pidfd], [], [], max(0.0, left))
+                    if notify.fileno() in ready and b"READY=1" in notify.recv(4096):
                         self.seconds_to_ready = time.monotonic() - began
                         return self.seconds_to_ready
                     if pidfd in ready or not ready:

@@ -40,7 +40,7 @@ class Reported:
 
 def show(bench: str, bars: Sequence[Bar], reported: Sequence[Reported] = (), *, as_json: bool = False) -> None:
     """Print the table, and the JSON line if wanted."""
-    width = max(len(row.name) for row in (*bars, *reported))
+    width = max(len(name) for name in [bar.name for bar in bars] + [row.name for row in reported])
     for bar in bars:
         value = f"{bar.value:.4g}"
         print(f"{bar.name:<{width}}  {value:>10}  {bar.op} {bar.limit:<8g} {'holds' if bar.holds else 'FAILS'}")

@@ -16,9 +16,10 @@ HERMES = DIALECTS["hermes"]
 class _Bytes:
     """A tokenizer whose tokens are the bytes."""
 
-    eos_token_id, bos_token_id = 256, None
-    tokens = [bytes([i]) for i in range(256)] + [b"<|end|>"]
-    special_token_ids = [256]
+    def __init__(self) -> None:
+        self.eos_token_id, self.bos_token_id = 256, None
+        self.tokens = [*(bytes([i]) for i in range(256)), b"<|end|>"]
+        self.special_token_ids = [256]
 
     def __call__(self, text: bytes | str) -> list[int]:
         return list(text.encode() if isinstance(text, str) else text)

@@ -178,7 +178,10 @@ async def test_bad_tool_arguments_are_asked_for_once_more(cloud: Cloud) -> None:
     with pytest.raises(BadRequest) as caught:
         await model(cloud.base_url, max_attempts=1).generate(ask("use the tool get_time badly", "get_time"))
     assert caught.value.fields["reason"] == "cloud_tool_arguments"
-    assert (cloud.state.requests, cloud.state.duplicates) == (2, 0)  # with a fresh key, or the stored answer would return
+    assert (cloud.state.requests, cloud.state.duplicates) == (
+        2,
+        0,
+    )  # with a fresh key, or the stored answer would return
 
 
 async def test_the_key_goes_to_the_cloud_and_nowhere_else(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +243,16 @@ async def test_a_certificate_of_nobody_is_refused(nobodys_certificate: ssl.SSLCo
 
 @pytest.mark.parametrize(
     "base_url",
-    ["", "x.org/v1", "ftp://x.org", "https://", "https://u:p@x.org/v1", "https://x.org/v1?a=b", "http://x.org/v1", "http://["],
+    [
+        "",
+        "x.org/v1",
+        "ftp://x.org",
+        "https://",
+        "https://u:p@x.org/v1",
+        "https://x.org/v1?a=b",
+        "http://x.org/v1",
+        "http://[",
+    ],
 )
 def test_settings_that_cannot_work(base_url: str) -> None:
     with pytest.raises(ConfigError):
@@ -263,5 +275,3 @@ def test_where_the_key_comes_from(tmp_path: Path) -> None:
     for env, file in (("BAD", None), ("ABSENT", None), (None, Path("absent"))):
         with pytest.raises(ConfigError):
             read_api_key(env, file, environ)
-
-

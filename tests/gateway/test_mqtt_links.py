@@ -134,16 +134,22 @@ async def test_garbage_for_a_broker_ends_the_link_alone(tmp_path: Path) -> None:
                 await again.wait()
 
 
-async def test_a_reply_that_the_broker_never_takes_holds_up_no_other(tmp_path: Path) -> None:
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that lets nobody leave edged/."""
     rules = tmp_path / "acl"
     rules.write_text("topic readwrite edged/#\n")
-    broker = Mosquitto(tmp_path, f"acl_file {rules}").start()
-    async with behind(tmp_path) as site, door(site, broker.port), Peer.open(broker.port, site.replies) as peer:
+    running = Mosquitto(tmp_path, f"acl_file {rules}").start()
+    yield running
+    running.kill()
+
+
+async def test_a_reply_that_the_broker_never_takes_holds_up_no_other(tmp_path: Path, strict: Mosquitto) -> None:
+    async with behind(tmp_path) as site, door(site, strict.port), Peer.open(strict.port, site.replies) as peer:
         await peer.send(site.ask(), "to nowhere", ResponseTopic="secret/answers")
         await peer.send(site.ask(), "to me")
         assert (await peer.next()).body["text"] == "you said to me"
     assert site.meters.snapshot()["mqtt.undeliverable"] == 1
-    broker.kill()
 
 
 @pytest.mark.parametrize(("attempt", "most"), [(1, 1.0), (2, 2.0), (5, 16.0), (7, 60.0), (5000, 60.0)])
