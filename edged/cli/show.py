@@ -135,7 +135,7 @@ def _doors(meters: _Map) -> dict[str, object]:
 
 def _memory(seen: _Map) -> str:
     daemon = seen.get("rss_bytes") or 0
-    of_models = sum(entry.get("rss") or 0 for entry in _entries(seen, "models"))
+    of_models = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "models"))
     of_plugins = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "plugins"))
     return f"daemon {_size(daemon)}, models {_size(of_models)}, plugins {_size(of_plugins)}"
 
@@ -180,7 +180,7 @@ def _resting(row: _Map) -> object:
 _MODELS: Final[Sequence[_Column]] = (
     ("name", _of("name")),
     ("state", _resting),
-    ("memory", _mib("rss")),
+    ("memory", _mib("rss_bytes")),
     ("context", _of("context_length")),
     ("weights", _of("quantization")),
     ("mode", _of("mode")),

@@ -59,7 +59,7 @@ class Record:
             "name": self.spec.name,
             "state": state,
             "pid": resident.pid if resident else None,
-            "rss": resident.rss() if resident else 0,
+            "rss_bytes": resident.rss() if resident else 0,
             "bytes": resident.size if resident else 0,
             "load_seconds": round(self.load_seconds, 3),
             "requests": self.requests,

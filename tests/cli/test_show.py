@@ -11,7 +11,7 @@ MODEL = {
     "name": "bundled",
     "state": "quarantined",
     "pid": 12,
-    "rss": 71 << 20,
+    "rss_bytes": 71 << 20,
     "load_seconds": 0.38,
     "requests": 2,
     "restarts": 0,

@@ -67,7 +67,7 @@ async def test_answers_and_reports(make_pool: MakePool) -> None:
         assert again.load_seconds == 0
         status = entry(pool)
         assert (status["state"], status["mode"], status["requests"], status["restarts"]) == ("ready", "default", 2, 0)
-        assert status["rss"] > 1 << 20
+        assert status["rss_bytes"] > 1 << 20
         pid = status["pid"]
     assert not alive(pid)
 
