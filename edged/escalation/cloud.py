@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["CloudModel", "CloudSettings", "read_api_key"]
 
 # Inside one generation only a quick second try is worth it; the courier is who waits.
+# What the operator has to mend: a revoked key, an empty account, a wrong address. It says nothing about the request, so the
+# tickets wait for it as they wait for a network.
+_OPERATORS = frozenset({401, 402, 403, 404, 405, 407})
+_OPERATORS_SECONDS = 60.0
+
 _QUICK = Backoff(base=0.5, cap=4.0, patience=5.0)
 
 
@@ -228,6 +233,14 @@ class CloudModel:
         if status == 200:
             return
         why = f"the cloud answered {status}{error_sentence(answer.body, self._settings.api_key)}"
+        if status in _OPERATORS:
+            raise CloudUnreachable(
+                f"{why}; check cloud.base_url and the key",
+                retry_after=_OPERATORS_SECONDS,
+                reason="configuration",
+                status=status,
+                reached=False,
+            )
         if 400 <= status < 500 and status not in (408, 429):
             raise BadRequest(why, reason="cloud_refused", status=status)
         wait = retry_after_seconds(answer.retry_after, self._clock())

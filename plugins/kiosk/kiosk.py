@@ -63,6 +63,7 @@ def check_stock(product: Annotated[str, Choice(products)]) -> Result:
 
 
 @tool(
+    say="{summary}",
     say_error="{error}",
     examples=["what else is there like the soundbar", "is there an alternative to the record player"],
 )
@@ -74,7 +75,8 @@ def find_alternatives(product: Annotated[str, Choice(products)]) -> Result:
         others, key=lambda r: (-_alike(product, r["product"]), abs(r["price_cents"] - row["price_cents"]))
     )[:3]
     listed = "; ".join(f"{r['product']} for {money(r['price_cents'])}, shelf {r['shelf']}" for r in nearest)
-    return {"product": product, "count": len(nearest), "alternatives": listed or "none in stock"}
+    summary = f"Instead of {product} we have: {listed}." if listed else f"We have nothing like {product} in stock."
+    return {"product": product, "count": len(nearest), "alternatives": listed or "none in stock", "summary": summary}
 
 
 @tool(

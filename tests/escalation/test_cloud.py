@@ -119,13 +119,22 @@ async def test_time_may_mend(cloud: Cloud, status: int) -> None:
     assert caught.value.fields["reached"] is (status != 302)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 409, 413, 422])
 async def test_refused_for_good(cloud: Cloud, status: int) -> None:
     cloud.state.faults.status = status
     with pytest.raises(BadRequest) as caught:
         await model(cloud.base_url).generate(ask("hi"))
     assert caught.value.fields == {"reason": "cloud_refused", "status": status}
     assert "told to refuse" in caught.value.detail and cloud.state.requests == 1
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+async def test_what_the_operator_has_to_mend_costs_no_ticket(cloud: Cloud, status: int) -> None:
+    cloud.state.faults.status = status
+    with pytest.raises(CloudUnreachable) as caught:
+        await model(cloud.base_url).generate(ask("hi"))
+    assert caught.value.fields == {"reason": "configuration", "status": status, "reached": False}
+    assert caught.value.retry_after
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("garbage", "malformed"), ("cut", "cut")])
@@ -211,9 +220,9 @@ async def test_errors_do_not_say_the_key() -> None:
         return web.json_response({"error": {"message": said}}, status=401)
 
     async with serving(echo) as url:
-        with pytest.raises(BadRequest) as caught:
+        with pytest.raises(CloudUnreachable) as caught:
             await model(url, api_key="plain/key").generate(ask("hi"))
-    assert caught.value.detail == "the cloud answered 401: Incorrect key: Bearer ***"
+    assert caught.value.detail.startswith("the cloud answered 401: Incorrect key: Bearer ***;")
     assert SECRET not in repr(CloudSettings("https://x.org/v1", "big", SECRET))
 
 

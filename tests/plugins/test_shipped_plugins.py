@@ -74,7 +74,7 @@ async def test_names_parameters_and_descriptions(tmp_path: Path) -> None:
     abouts = (SHIPPED.parent / "bench" / "heldout" / "shipped.txt").read_text().splitlines()
     wanted = {line.removeprefix("about: ") for line in abouts if line.startswith("about: ")} - {"nothing"}
     assert {spec.description for spec in specs.values()} == wanted
-    assert {name for name, spec in specs.items() if spec.say is None} == {"device_state", "find_alternatives"}
+    assert {name for name, spec in specs.items() if spec.say is None} == {"device_state"}
     assert all(spec.examples and spec.say_error for spec in specs.values())
     changing = {"place_order", "create_ticket", "schedule_callback", "set_timer", "cancel_timer"}
     assert {name for name, spec in specs.items() if not spec.idempotent} == changing
