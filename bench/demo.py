@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.process import ROOT, Broker, DaemonProcess, Site, free_port
-from edged.device.memory import resident_bytes
+from edged.ipc.memory import resident_bytes
 
 __all__ = ["main"]
 

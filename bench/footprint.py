@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.process import DaemonProcess, Site
 from bench.report import Bar, Reported, show
-from edged.device.memory import resident_bytes
+from edged.ipc.memory import resident_bytes
 
 __all__ = ["main"]
 

@@ -22,7 +22,6 @@ from edged.agent.dispatcher import Dispatcher
 from edged.agent.router import Router
 from edged.agent.runner import Runner
 from edged.device import clock
-from edged.device.memory import resident_bytes
 from edged.device.systemd import Systemd
 from edged.domain.errors import ConfigError, EdgedError
 from edged.domain.messages import Event
@@ -33,6 +32,7 @@ from edged.engine.pool import Pool
 from edged.escalation.courier import Courier
 from edged.fleet.settings import Settings, load
 from edged.gateway.http import HttpDoor
+from edged.ipc.memory import resident_bytes
 from edged.store.database import Database
 from edged.store.effects import Effects
 from edged.store.escalations import Escalations

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
+import psutil
 
 from edged.cli.check import explain
 from edged.cli.client import Client, Stop
@@ -78,6 +79,7 @@ def _findings(config: Path) -> Iterator[Finding]:
     if settings is None:
         yield _daemon(socket_path())
         return
+    yield memory(settings.memory.budget, psutil.virtual_memory().total, psutil.virtual_memory().available)
     yield from _state(settings.resolve(settings.device.state_dir))
     yield from _plugins([settings.resolve(folder) for folder in settings.device.plugin_dirs])
     yield _broker(settings)
@@ -94,6 +96,16 @@ def _print(finding: Finding) -> None:
     echo(f"  {finding.subject:<16}  {finding.text}")
     if finding.todo:
         echo(f"{'':<24}-> {finding.todo}")
+
+
+def memory(budget: int, total: int, available: int) -> Finding:
+    """Does the machine have what the configuration gives to models? All in bytes."""
+    text = f"{total >> 20} MiB, {available >> 20} MiB available; models may hold {budget >> 20} MiB"
+    if budget > total:
+        return Finding("bad", "memory", text, "lower memory.budget")
+    if budget > available:
+        return Finding("warn", "memory", text, "lower memory.budget, or end what else holds memory")
+    return Finding("ok", "memory", text)
 
 
 def _python() -> Finding:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from edged.domain.errors import BadRequest, EdgedError, EngineCrashed, Unavailable
@@ -20,6 +19,7 @@ from edged.domain.resources import ModelSpec
 from edged.engine.catalog import ModelFacts
 from edged.engine.proof import Prover
 from edged.ipc.channel import ChannelClosed
+from edged.ipc.memory import resident_bytes
 from edged.ipc.process import Child
 
 __all__ = ["Ending", "Resident"]
@@ -80,10 +80,7 @@ class Resident:
 
     def rss(self) -> int:
         """Resident bytes of the worker, file pages included; 0 when it is gone."""
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * 4096
-        except (OSError, IndexError):
-            return 0
+        return resident_bytes(self.pid) if self.pid else 0
 
     async def live(self, prover: Prover) -> Ending:
         """Start, prove, load, stay until told to leave or until the worker is gone. Never raises an `EdgedError`."""

@@ -19,9 +19,10 @@ from edged.domain.messages import Event, ToolCall
 from edged.domain.resources import ToolSpec
 from edged.ipc.channel import ChannelClosed
 from edged.ipc.frames import FrameError
+from edged.ipc.memory import resident_bytes
 from edged.ipc.process import Child
 from edged.tools.manifest import Manifest
-from edged.tools.sandbox import Fence, environment, observe, resident_bytes
+from edged.tools.sandbox import Fence, environment, observe
 
 __all__ = ["Resident", "rest_seconds"]
 

@@ -8,7 +8,6 @@ report says so.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 
 import edged
 
-__all__ = ["Fence", "environment", "observe", "resident_bytes"]
+__all__ = ["Fence", "environment", "observe"]
 
 _KEPT = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_TIME", "TZ", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
-_PAGE = resource.getpagesize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,3 @@ _LIMITS = {
     "file_size": "Max file size",
     "core": "Max core file size",
 }
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, 0 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.cli.doctor import cpu, kernel
+from edged.cli.doctor import cpu, kernel, memory
 
 from .conftest import Api, Command
 
@@ -122,3 +122,12 @@ def test_kernels(tmp_path: Path) -> None:
     assert [f.level for f in kernel(tmp_path)] == ["warn", "ok"]
     (cgroup / "cgroup.controllers").write_text("cpu memory\n")
     assert [f.level for f in kernel(tmp_path)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "available", "level"), [(512, 1024, "ok"), (1500, 1024, "warn"), (4096, 1024, "bad")], ids=str
+)
+def test_memory(budget: int, available: int, level: str) -> None:
+    finding = memory(budget << 20, 2048 << 20, available << 20)
+    assert finding.level == level
+    assert bool(finding.todo) == (level != "ok")

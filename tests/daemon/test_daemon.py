@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.process import DaemonProcess, Site, free_port
-from edged.device.memory import resident_bytes
+from edged.ipc.memory import resident_bytes
 
 QUESTION = "do you have the noise cancelling headphones in stock?"
 
