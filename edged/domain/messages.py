@@ -6,7 +6,7 @@ Times are Unix seconds (float) unless a name says `monotonic`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -203,9 +203,6 @@ class Reply:
             usage=Usage(**rest.pop("usage", {})),
             **rest,
         )
-
-    def with_stages(self, *stages: Stage) -> Reply:
-        return replace(self, stages=self.stages + stages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,13 @@ __all__ = ["Meters"]
 
 
 class Meters:
-    """Monotonic counters and last-value gauges by dotted name. Not thread-safe: one event loop owns it."""
+    """Monotonic counters by dotted name. Not thread-safe: one event loop owns it."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._gauges: dict[str, float] = {}
 
     def count(self, name: str, by: int = 1) -> None:
         self._counts[name] += by
 
-    def gauge(self, name: str, value: float) -> None:
-        self._gauges[name] = value
-
-    def snapshot(self) -> dict[str, float]:
-        return {**self._counts, **self._gauges}
+    def snapshot(self) -> dict[str, int]:
+        return dict(self._counts)

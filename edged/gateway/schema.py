@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +18,6 @@ __all__ = [
     "BODY_LIMIT",
     "Ask",
     "HttpAsk",
-    "HttpSettings",
     "MqttSettings",
     "TlsSettings",
     "checked_id",
@@ -105,23 +103,6 @@ def checked_id(value: str) -> str:
     if not _ID.fullmatch(value):
         raise BadRequest("id: an id has 1 to 128 of A-Z a-z 0-9 _ . : ~ -", key="id")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """The HTTP door. `rate` is requests a second for each caller, with bursts of `burst`; times are seconds."""
-
-    socket: Path
-    rate: float = 20.0
-    burst: int = 60
-    roles: dict[str, str] = field(default_factory=dict)
-    connections: int = 256
-    idle_timeout: float = 60.0
-    body_timeout: float = 10.0
-    write_timeout: float = 30.0
-    heartbeat: float = 15.0
-    wait_limit: float = 60.0
-    grace: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
