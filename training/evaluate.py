@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +53,7 @@ def evaluate(writer: Writer, groups: Iterator[Group], show: int = 0) -> Counter[
             seen += _judge(part, written, wanted)
             if part.wording:
                 seen["wordings"] += 1
-                seen["right wordings"] += writer.write(group, _after_call(part)) == part.wording
+                seen["faithful wordings"] += _faithful(writer.write(group, _after_call(part)), part)
             if show > 0 and written != wanted:
                 show -= 1
                 print(f"{part.sentence}\n    {written}\n    {wanted}")
@@ -81,6 +82,14 @@ def _after_call(part: Part) -> list[dict[str, Any]]:
     ]
 
 
+def _faithful(written: str, part: Part) -> bool:
+    """Many wordings are right; one that states a number of its own, or no value of the result, is not."""
+    values = [str(value).lower() for value in json.loads(part.result).values()]
+    stated = set(re.findall(r"\d+(?:\.\d+)?", written))
+    known = set(re.findall(r"\d+(?:\.\d+)?", f"{part.result} {part.call}"))
+    return stated <= known and any(value in written.lower() for value in values)
+
+
 def figures(seen: Counter[str]) -> dict[str, float]:
     """Shares of 1."""
     pairs = {
@@ -88,7 +97,7 @@ def figures(seen: Counter[str]) -> dict[str, float]:
         "call exact": ("right calls", "calls"),
         "no-tool recall": ("rightly said", "no tool"),
         "no-tool precision": ("rightly said", "said no tool"),
-        "wording exact": ("right wordings", "wordings"),
+        "wording faithful": ("faithful wordings", "wordings"),
     }
     return {name: seen[part] / max(1, seen[whole]) for name, (part, whole) in pairs.items()}
 

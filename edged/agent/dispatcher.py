@@ -11,10 +11,10 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from edged.agent import permit
 from edged.agent.router import Router
@@ -22,7 +22,6 @@ from edged.agent.runner import Outcome
 from edged.agent.turn import Escalate
 from edged.domain.errors import (
     BadRequest,
-    Cancelled,
     DeadlineExceeded,
     EdgedError,
     NotFound,
@@ -41,6 +40,8 @@ from edged.store.outbox import Outbox
 __all__ = ["Dispatcher"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ATTEMPTS = 5
 _LEASE_SECONDS = 3600.0  # one daemon owns the store and `recover` frees leases at start, so this only bounds a bug
@@ -208,8 +209,6 @@ class Dispatcher:
             reply = await self._run(request, None)
             if reply is not None and reply.status is not ReplyStatus.ESCALATED:
                 await self._finish(request, reply)
-        except Cancelled:
-            return
         except Unavailable as error:
             await self._again(request, error)
         except EdgedError as error:
@@ -227,16 +226,19 @@ class Dispatcher:
             await self._finish(request, _failed(request, error))
         else:
             log.info("request %s goes back to the queue for %.1f s: %s", request.key, delay, error.code)
-            await self._inbox.release(request.key, error, delay)
+            await self._insist(lambda: self._inbox.release(request.key, error, delay))
 
     async def _finish(self, request: Request, reply: Reply) -> None:
+        if await self._insist(lambda: self._inbox.finish(request, reply)):
+            self._meters.count(f"replies.{reply.status}")
+
+    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
+        """The outcome is in hand; only the disk has to make room."""
         while True:
             try:
-                await self._inbox.finish(request, reply)
-                self._meters.count(f"replies.{reply.status}")
-                return
-            except StoreUnavailable as error:  # the answer is in hand; only the disk has to make room
-                log.warning("cannot write a reply yet: %s", error.detail)
+                return await write()
+            except StoreUnavailable as error:
+                log.warning("cannot write an outcome yet: %s", error.detail)
                 await asyncio.sleep(error.retry_after or 5.0)
 
     # one request
@@ -244,8 +246,11 @@ class Dispatcher:
     async def _through(self, request: Request, on_text: Callable[[str], None] | None) -> Reply:
         self._busy += 1
         try:
-            async with self._width:
+            await self._turn(request)
+            try:
                 reply = await self._run(request, on_text)
+            finally:
+                self._width.release()
             if (
                 reply.status is ReplyStatus.FAILED
                 and reply.error is not None
@@ -256,6 +261,15 @@ class Dispatcher:
             return reply
         finally:
             self._busy -= 1
+
+    async def _turn(self, request: Request) -> None:
+        """Wait in line for a place among `width`, no longer than the request has time."""
+        left = None if request.deadline is None else request.deadline - self._clock()
+        try:
+            async with asyncio.timeout(left):
+                await self._width.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded("The deadline passed while the request waited in line.") from None
 
     async def _run(self, request: Request, on_text: Callable[[str], None] | None) -> Reply:
         left = (request.deadline or float("inf")) - self._clock()

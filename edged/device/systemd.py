@@ -13,7 +13,7 @@ class Systemd:
     """The service manager's side of this process."""
 
     def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier()
+        self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
 
     @property
     def watchdog_seconds(self) -> float | None:
@@ -24,13 +24,18 @@ class Systemd:
         return int(usec) / 1e6
 
     def ready(self, status: str) -> None:
-        self._notifier.notify(f"READY=1\nSTATUS={status}")
+        self._tell(f"READY=1\nSTATUS={status}")
 
     def status(self, text: str) -> None:
-        self._notifier.notify(f"STATUS={text}")
+        self._tell(f"STATUS={text}")
 
     def alive(self) -> None:
-        self._notifier.notify("WATCHDOG=1")
+        self._tell("WATCHDOG=1")
 
     def stopping(self) -> None:
-        self._notifier.notify("STOPPING=1\nSTATUS=draining")
+        self._tell("STOPPING=1\nSTATUS=draining")
+
+    def _tell(self, message: str) -> None:
+        # systemd reads UTF-8, but sdnotify writes Latin-1 and silently drops what that cannot say, READY included
+        if self._notifier is not None:
+            self._notifier.notify(message.encode().decode("latin-1"))

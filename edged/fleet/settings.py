@@ -11,7 +11,7 @@ import re
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -172,17 +172,23 @@ def load(path: Path) -> Settings:
     origin: dict[tuple[str, ...], Path] = {}
     for file in files:
         _merge(merged, _read(file), origin, file, ())
-    merged.pop("source", None)
+    if "source" in merged:  # ours to say, whatever the model calls it
+        _refuse_source(origin["source",])
     try:
         return Settings(**merged, source=files[0].parent.resolve())
     except ValidationError as error:
         raise _explain(error, origin, files[0]) from None
 
 
+def _refuse_source(file: Path) -> NoReturn:
+    expected = f"one of the known keys{_close_to(('source',))}"
+    raise ConfigError(f"{file}: source: there is no such key.", file=str(file), key="source", expected=expected)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or an integer that Python will not read
         found = re.search(r"line (\d+)", str(error))
         line = int(found[1]) if found else None
         raise ConfigError(
@@ -210,15 +216,19 @@ def _explain(error: ValidationError, origin: dict[tuple[str, ...], Path], main: 
     """The first error, told by file and key."""
     first = error.errors()[0]
     where = tuple(str(part) for part in first["loc"])
-    known = next((origin[where[:n]] for n in range(len(where), 0, -1) if where[:n] in origin), main)
     message = first["msg"].removeprefix("Value error, ")
-    key = ".".join(where) or message.partition(":")[0]
+    told = bool(where)
+    if not told:  # a validator of the whole names the key itself
+        key, _, message = message.partition(": ")
+        where = tuple(key.split("."))
+    known = next((origin[where[:n]] for n in range(len(where), 0, -1) if where[:n] in origin), main)
+    key = ".".join(where)
     if first["type"] == "extra_forbidden":
         expected = f"one of the known keys{_close_to(where)}"
         message = "there is no such key"
     else:
         expected = message[0].lower() + message[1:]
-        message = f"{message}, not {first['input']!r}" if where else message
+        message = f"{message}, not {first['input']!r}" if told else message
     return ConfigError(f"{known}: {key}: {message}.", file=str(known), key=key, expected=expected)
 
 

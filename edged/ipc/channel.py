@@ -8,6 +8,7 @@ A call that is cancelled here is cancelled there and forgotten; what the child s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 from collections.abc import Callable
@@ -63,7 +64,7 @@ class Channel:
             self._send(["call", call_id, verb, params])
             return await pending.future
         except asyncio.CancelledError:
-            if not self.closed.done():
+            with contextlib.suppress(ChannelClosed):  # a call that cannot be cancelled there is over there
                 self._send(["cancel", call_id])
             raise
         finally:
@@ -84,11 +85,13 @@ class Channel:
         try:
             for frame in self._decoder.feed(data):
                 self._dispatch(frame)
-        except (FrameError, ValueError, TypeError, IndexError) as error:
+        except (FrameError, ValueError, TypeError, LookupError, AttributeError) as error:
             self._lost(ChannelClosed(f"the child broke the protocol: {error}"))
             self.close()
 
-    def _dispatch(self, frame: list[Any]) -> None:
+    def _dispatch(self, frame: Any) -> None:
+        if not isinstance(frame, list):
+            raise TypeError("a frame is not a list")
         kind = frame[0]
         if kind == "event":
             if self._on_event is not None:

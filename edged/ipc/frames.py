@@ -22,8 +22,11 @@ class FrameError(Exception):
 
 
 def encode(value: Any, limit: int = LIMIT) -> bytes:
-    """One frame. Raises `FrameError` if it would exceed `limit` bytes."""
-    body: bytes = msgpack.packb(value, use_bin_type=True)
+    """One frame. Raises `FrameError` if it would exceed `limit` bytes, or holds what msgpack cannot say."""
+    try:
+        body: bytes = msgpack.packb(value, use_bin_type=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FrameError(f"a value cannot be sent: {error}") from error
     if len(body) > limit:
         raise FrameError(f"a frame of {len(body)} bytes exceeds the limit of {limit}")
     return _HEADER.pack(len(body)) + body
@@ -50,6 +53,6 @@ class FrameDecoder:
             del self._buffer[:end]
             try:
                 values.append(msgpack.unpackb(body, raw=False, strict_map_key=False))
-            except (ValueError, msgpack.UnpackException) as error:
+            except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
                 raise FrameError(f"a frame is not msgpack: {error}") from error
         return values
