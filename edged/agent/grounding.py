@@ -7,6 +7,7 @@ required argument that the request cannot supply makes the tool uncallable here,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from edged.domain.resources import ToolSpec
 
-__all__ = ["Argument", "Offer", "ground", "mentioned", "numbers"]
+__all__ = ["Argument", "Offer", "ground", "implied", "mentioned", "numbers"]
 
 _ONES = dict(
     zip(
@@ -35,6 +36,8 @@ _SPELLED = re.compile(
 )
 _WORD = re.compile(r"[^\W_]+(?:['.][^\W_]+)*")
 _SMALL_WORDS = frozenset("a an and at for from in is of on or the to with my our your".split())
+_BEYOND_NUMBERS = 2**53  # frames, JSON and SQLite carry no larger integer unharmed
+_LONGEST_NUMERAL = 40
 _CLOSE_ENOUGH = 0.84  # SequenceMatcher ratio of "headfones" to "headphones" is 0.84; of "light" to "right" 0.8
 
 
@@ -72,17 +75,37 @@ class Offer:
 def ground(spec: ToolSpec, text: str) -> Offer:
     """Read off `text` what each parameter of `spec` may be, in the order of its schema."""
     properties: dict[str, dict[str, Any]] = spec.parameters.get("properties", {})
+    amounts = _without_names(spec, text)
     arguments: list[Argument] = []
     for name, schema in properties.items():
-        argument = _argument(spec, name, schema, text)
+        argument = _argument(spec, name, schema, text, amounts)
         rivals = sum(a.read and a.values == argument.values for a in arguments)
         if argument.read and argument.values and rivals >= len(argument.values):
             argument = replace(argument, values=())  # "convert 5 to miles" names one unit, and two are needed
         arguments.append(argument)
-    return Offer(spec.name, tuple(arguments))
+    return Offer(spec.name, _heeded(arguments, spec, amounts))
 
 
-def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str) -> Argument:
+def _heeded(arguments: list[Argument], spec: ToolSpec, amounts: str) -> tuple[Argument, ...]:
+    """Where a tool takes one number and the request states some, it is no longer optional: "order two power banks" must not
+    become an order for one."""
+    numeric = [a for a in arguments if (g := spec.grounding.get(a.name)) is not None and g.kind == "number"]
+    if len(numeric) == 1 and numeric[0].values and numbers(amounts):
+        return tuple(replace(a, required=True) if a is numeric[0] else a for a in arguments)
+    return tuple(arguments)
+
+
+def _without_names(spec: ToolSpec, text: str) -> str:
+    """`text` without the digits of what it names: the 4 of a "4k monitor" is no amount."""
+    for grounding in spec.grounding.values():
+        for choice in mentioned(grounding.choices, text) if grounding.kind == "choice" else ():
+            for word in choice.split():
+                if any(character.isdigit() for character in word):
+                    text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", " ", text, flags=re.IGNORECASE)
+    return text
+
+
+def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str, amounts: str) -> Argument:
     required, grounding = name in spec.required, spec.grounding.get(name)
     if "enum" in schema:
         return Argument(name, required, values=tuple(schema["enum"]))
@@ -91,7 +114,8 @@ def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str) -> A
     if grounding.kind == "choice":
         return Argument(name, required, values=mentioned(grounding.choices, text), read=True)
     if grounding.kind == "number":
-        return Argument(name, required, values=tuple(v for v in numbers(text) if _admits(schema, v)), read=True)
+        stated = numbers(amounts) or implied(amounts)
+        return Argument(name, required, values=tuple(v for v in stated if _admits(schema, v)), read=True)
     return Argument(name, required, source=text.strip())
 
 
@@ -101,28 +125,28 @@ def _admits(schema: dict[str, Any], value: float) -> bool:
 
 
 def numbers(text: str) -> tuple[int | float, ...]:
-    """The numbers that `text` states, as numerals or in words, each once, in order of appearance.
-
-    "a" and "a couple" count (1, 2) only where nothing else does: "set a timer for an hour".
-    """
+    """The numbers that `text` states, as numerals or in words, each once, in order of appearance."""
     found: list[tuple[int, int | float]] = [(m.start(), _numeral(m.group())) for m in _NUMERAL.finditer(text)]
     found += [(m.start(), _spelled(m.group())) for m in _SPELLED.finditer(text)]
-    values = [value for _, value in sorted(found, key=lambda item: item[0])]
-    if not values:
-        lower = text.lower()
-        if re.search(r"\b(a couple|a pair)\b", lower):
-            values = [2]
-        elif "dozen" in lower:
-            values = [12]
-        elif re.search(r"\ban?\b", lower):
-            values = [1]
-    return tuple(dict.fromkeys(values))
+    stated = (value for _, value in sorted(found, key=lambda item: item[0]))
+    return tuple(dict.fromkeys(value for value in stated if abs(value) < _BEYOND_NUMBERS))
+
+
+def implied(text: str) -> tuple[int, ...]:
+    """The number that a text without numbers means: "a couple", "a dozen", or one in "set a timer for an hour"."""
+    lower = text.lower()
+    for pattern, value in ((r"\b(couple|pair)\b", 2), (r"\bdozen\b", 12), (r"\ban?\b", 1)):
+        if re.search(pattern, lower):
+            return (value,)
+    return ()
 
 
 def _numeral(text: str) -> int | float:
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", text):
         text = text.replace(",", "")
     text = text.replace(",", ".")
+    if len(text) > _LONGEST_NUMERAL:  # Python refuses to read thousands of digits as an integer
+        return math.inf
     if text.count(".") > 1:  # a date or a version: the leading part is all that is a number
         text = text.split(".")[0]
     return float(text) if "." in text else int(text)

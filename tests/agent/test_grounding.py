@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.agent.grounding import ground, mentioned, numbers
+from edged.agent.grounding import ground, implied, mentioned, numbers
 from edged.domain.resources import Grounding, ToolSpec
 
 DEVICES = ("kitchen light", "porch light", "light", "ceiling fan", "noise cancelling headphones", "headphones")
@@ -22,9 +22,7 @@ DEVICES = ("kitchen light", "porch light", "light", "ceiling fan", "noise cancel
         ("forty-two of them", (42,)),
         ("one hundred and five, please", (105,)),
         ("a hundred", (100,)),
-        ("a timer for an hour", (1,)),
-        ("a couple of webcams", (2,)),
-        ("a dozen", (12,)),
+        ("a timer for an hour", ()),
         ("3 of a kind", (3,)),
         ("nothing here", ()),
         ("at 10.", (10,)),
@@ -33,6 +31,41 @@ DEVICES = ("kitchen light", "porch light", "light", "ceiling fan", "noise cancel
 )
 def test_numbers(text: str, expected: tuple[float, ...]) -> None:
     assert numbers(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a timer for an hour", (1,)), ("a couple of webcams", (2,)), ("a dozen", (12,)), ("webcams", ())],
+)
+def test_implied(text: str, expected: tuple[int, ...]) -> None:
+    assert implied(text) == expected
+
+
+ORDER = ToolSpec(
+    "order",
+    "d",
+    {
+        "type": "object",
+        "properties": {"product": {"type": "string"}, "quantity": {"type": "integer"}},
+        "required": ["product"],
+    },
+    grounding={"product": Grounding("choice", ("power bank", "4k monitor")), "quantity": Grounding("number")},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "required"),
+    [
+        ("order two power banks", (2,), True),
+        ("order power banks", (), False),
+        ("order a power bank", (1,), False),
+        ("order a 4k monitor", (1,), False),
+        ("order 3 4k monitors", (3,), True),
+    ],
+)
+def test_a_stated_number_is_heeded(text: str, values: tuple[int, ...], required: bool) -> None:
+    quantity = ground(ORDER, text).arguments[1]
+    assert (quantity.values, quantity.required) == (values, required)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +129,11 @@ def test_numbers_are_held_to_the_schema(text: str, admitted: tuple[int, ...]) ->
         grounding={"n": Grounding("number")},
     )
     assert ground(spec, text).arguments[0].values == admitted
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 5000, "1" + "0" * 20, "9" * 400 + ".5", "9007199254740992", "99999999999999999999 an"]
+)
+def test_a_number_that_nothing_can_carry_is_none(text: str) -> None:
+    assert numbers(f"order {text} and 3") == (3,)
+    assert numbers(f"order {text}") == ()
