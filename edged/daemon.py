@@ -33,6 +33,7 @@ from edged.escalation.courier import Courier
 from edged.fleet.settings import Settings, load
 from edged.gateway.http import HttpDoor
 from edged.ipc.memory import resident_bytes
+from edged.store import folder
 from edged.store.database import Database
 from edged.store.effects import Effects
 from edged.store.escalations import Escalations
@@ -118,25 +119,19 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
     """The whole daemon, up while the context is open. `on_commit` is for tests that kill at commits."""
     began, meters = time.monotonic(), Meters()
     state = settings.resolve(settings.device.state_dir)
-    _make_private(state)
     events: asyncio.Queue[Event] = asyncio.Queue()
     async with AsyncExitStack() as stack:
+        stack.enter_context(folder.owned(state))
         db = await stack.enter_async_context(Database.open(state / "edged.db", on_commit=on_commit))
         store = _Store.over(db)
-        plugins = [settings.resolve(folder) for folder in settings.device.plugin_dirs]
+        plugins = [settings.resolve(path) for path in settings.device.plugin_dirs]
         host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
         models = settings.model_specs()
         pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters))
-        cloud = _cloud(settings)
-        router = Router(
-            settings.agent_specs(),
-            host,
-            Runner(host, store.effects),
-            pool,
-            cloud,
-            store.sessions,
-            _dialects(settings, state),
-        )
+        cloud, runner = _cloud(settings), Runner(host, store.effects)
+        stack.push_async_callback(runner.settled)
+        dialects = _dialects(settings, state)
+        router = Router(settings.agent_specs(), host, runner, pool, cloud, store.sessions, dialects)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(lambda: [task.cancel() for task in tasks])
         tasks = [
@@ -181,7 +176,7 @@ async def _open_doors(stack: AsyncExitStack, house: _House, state: Path) -> None
         password=_first_line(settings.resolve(mqtt.password_file)) if mqtt.password_file else "",
         tls=TlsSettings(ca_file=str(settings.resolve(mqtt.ca_file)) if mqtt.ca_file else "") if mqtt.tls else None,
     )
-    door = MqttDoor(house.dispatcher, outbox, wanted, boot=_boot_number(state), meters=house.meters)
+    door = MqttDoor(house.dispatcher, outbox, wanted, boot=folder.boot_number(state), meters=house.meters)
     await stack.enter_async_context(door)
     house.broker = door.status
 
@@ -260,30 +255,6 @@ async def _serve(settings: Settings, on_commit: OnCommit | None) -> None:
         log.info("stopping")
         systemd.stopping()
         watchdog.cancel()
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o750)
-    except OSError as error:
-        detail = (
-            f"{folder}: {error.strerror}. Set device.state_dir or STATE_DIRECTORY to a folder that this user may write."
-        )
-        raise ConfigError(detail, key="device.state_dir", expected="a writable folder") from None
-
-
-def _boot_number(state: Path) -> int:
-    """Counts starts, so that a late last will of an earlier life can be told from this one's."""
-    file = state / "boot"
-    try:
-        number = int(file.read_text()) + 1
-    except (OSError, ValueError):
-        number = 1
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(str(number))
-    temporary.replace(file)
-    return number
 
 
 def _first_line(file: Path) -> str:

@@ -251,13 +251,12 @@ class Dispatcher:
                 reply = await self._run(request, on_text)
             finally:
                 self._width.release()
-            if (
-                reply.status is ReplyStatus.FAILED
-                and reply.error is not None
-                and reply.error["code"] != "beyond_device"
-            ):
-                raise error_from_wire(reply.error)
+            error = reply.error or {}
+            if reply.status is ReplyStatus.FAILED and error.get("code") != "beyond_device":
+                raise error_from_wire(error)
             self._meters.count(f"replies.{reply.status}")
+            if on_text is not None and reply.status is ReplyStatus.DONE:
+                on_text(reply.text)  # in one piece: it is checked against the result before anybody hears it
             return reply
         finally:
             self._busy -= 1

@@ -134,6 +134,8 @@ def numbers(text: str) -> tuple[int | float, ...]:
 
 def implied(text: str) -> tuple[int, ...]:
     """The number that a text without numbers means: "a couple", "a dozen", or one in "set a timer for an hour"."""
+    if _NUMERAL.search(text):  # it has one, be it beyond all use
+        return ()
     lower = text.lower()
     for pattern, value in ((r"\b(couple|pair)\b", 2), (r"\bdozen\b", 12), (r"\ban?\b", 1)):
         if re.search(pattern, lower):

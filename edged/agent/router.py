@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -11,7 +12,7 @@ from edged.agent.dialect import DIALECTS, Dialect
 from edged.agent.reflex import Reflex, compile_reflex, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
 from edged.agent.turn import Escalate, Transcript
-from edged.domain.errors import NotFound
+from edged.domain.errors import BadRequest, NotFound
 from edged.domain.messages import Message, Reply, ReplyStatus, Request, Tier
 from edged.domain.ports import ChatModel
 from edged.domain.resources import Agent, ToolSpec
@@ -57,6 +58,7 @@ class Router:
         self._cloud = cloud
         self._history = history
         self._dialects = dialects
+        self._spoken: dict[str, Dialect] = {}
         self._reflexes: dict[str, tuple[Reflex, ...]] = {
             name: tuple(compile_reflex(*reflex) for reflex in agent.reflexes) for name, agent in agents.items()
         }
@@ -89,7 +91,11 @@ class Router:
         if Tier.MODEL not in agent.tiers:
             return Outcome(_nothing(request), Escalate("no_tool_fits", "No pattern of this agent fits the request."))
         transcript = Transcript(
-            agent, request.text, tuple(specs), self._dialect(agent.model), history=await self._past(request, agent)
+            agent,
+            request.text,
+            tuple(specs),
+            await self._dialect(agent.model),
+            history=await self._past(request, agent),
         )
         outcome = await self._runner.run(
             request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
@@ -97,7 +103,7 @@ class Router:
         return await self._kept(request, agent, outcome)
 
     async def ask_cloud(self, request: Request) -> Reply:
-        """The same agent with the cloud as its model. Raises `Unavailable` kinds."""
+        """The same agent with the cloud as its model. Raises `Unavailable` kinds; BadRequest when the cloud comes to no end."""
         assert self._cloud is not None
         agent = self.agent(request.agent)
         transcript = Transcript(
@@ -110,10 +116,7 @@ class Router:
         )
         outcome = await self._runner.run(request, transcript, self._cloud)
         if outcome.escalate is not None:
-            error = {"code": outcome.escalate.reason, "detail": outcome.escalate.text}
-            return Reply(
-                request.id, request.agent, ReplyStatus.FAILED, tier=Tier.CLOUD, finish_reason="error", error=error
-            )
+            raise BadRequest(outcome.escalate.text, reason=outcome.escalate.reason)
         return (await self._kept(request, agent, outcome)).reply
 
     async def _reflex(
@@ -128,8 +131,11 @@ class Router:
         text = wording.said(known[call.name], call, result) or wording.bare(result)
         return reflex_reply(request, call, result, text, time.perf_counter() - began)
 
-    def _dialect(self, model: str) -> Dialect:
-        return DIALECTS.get(self._dialects(model), DIALECTS["hermes"])
+    async def _dialect(self, model: str) -> Dialect:
+        if model not in self._spoken:  # a thread, since the first look at a large model file takes seconds
+            name = await asyncio.to_thread(self._dialects, model)
+            self._spoken[model] = DIALECTS.get(name, DIALECTS["hermes"])
+        return self._spoken[model]
 
     async def _past(self, request: Request, agent: Agent) -> tuple[Message, ...]:
         """The session's latest messages, as many as the agent remembers and a small context bears."""

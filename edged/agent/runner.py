@@ -56,6 +56,12 @@ class Runner:
     def __init__(self, tools: Toolbox, effects: Effects) -> None:
         self._tools = tools
         self._effects = effects
+        self._open: set[asyncio.Task[ToolResult]] = set()
+
+    async def settled(self) -> None:
+        """When every effect that has begun is recorded. Tools' own time limits bound it."""
+        while self._open:
+            await asyncio.wait(self._open)
 
     async def run(
         self,
@@ -117,7 +123,10 @@ class Runner:
             )
             return ToolResult(call.id, call.name, False, error=sentence)
         # An effect that has begun is seen through to its record, also when the caller hangs up meanwhile.
-        return await asyncio.shield(self._effect(request, call, index, deadline))
+        task = asyncio.create_task(self._effect(request, call, index, deadline), name=f"effect:{request.key}")
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return await asyncio.shield(task)
 
     async def _effect(self, request: Request, call: ToolCall, index: int, deadline: float | None) -> ToolResult:
         result = await self._tools.call(call, request_id=request.key, deadline_monotonic=deadline)

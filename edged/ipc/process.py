@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from edged.ipc.channel import Channel
 
-__all__ = ["Child", "ChildExit", "ChildState"]
+__all__ = ["Child", "ChildExit", "ChildState", "plain_environment"]
 
 
 class ChildState(StrEnum):
@@ -28,6 +28,16 @@ class ChildState(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     ENDED = "ended"
+
+
+# What a child needs of the daemon's environment; keys and tokens are none of it.
+_KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "ORT_DISABLE_TELEMETRY")
+_KEPT_FAMILIES = ("LC_", "PYTHON", "OMP_", "GOMP_", "GGML_", "MALLOC_")
+
+
+def plain_environment(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The daemon's environment without what is nobody else's business."""
+    return {k: v for k, v in inherited.items() if k in _KEPT or k.startswith(_KEPT_FAMILIES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class ChildExit:
 class Child:
     """One worker process and its channel.
 
-    `module` is "edged.workers.NAME"; `extra` are further arguments; `env` replaces the environment when given. Entering
+    `module` is "edged.workers.NAME"; `extra` are further arguments; `env` replaces `plain_environment()` when given. Entering
     starts it, leaving hangs up, waits `grace` seconds, kills and reaps. `exited` is done as soon as the process has ended.
     """
 
@@ -88,7 +98,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
                 pass_fds=(theirs.fileno(),),
-                env=self._env,
+                env=plain_environment() if self._env is None else self._env,
                 start_new_session=True,
             )
         except BaseException:

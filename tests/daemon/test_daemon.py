@@ -175,3 +175,40 @@ def test_the_watchdog_is_fed(tmp_path: Path) -> None:
                 assert process.wait(10) == 0
             finally:
                 process.kill()
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    site = Site(tmp_path, "[mqtt]\nenabled = false\n")
+    with DaemonProcess(site) as daemon:
+        other = site.socket.with_name("other.sock")
+        site.write("95-other.toml", f'[http]\nsocket = "{other}"\n')
+        done = run(site)
+        assert done.returncode == 78
+        assert "another edged runs on" in done.stderr
+        assert daemon.call("GET", "/healthz")[0] == 200
+
+
+def test_workers_do_not_see_the_cloud_key(tmp_path: Path) -> None:
+    site = Site(
+        tmp_path, '[mqtt]\nenabled = false\n[cloud]\nbase_url = "https://example.org/v1"\napi_key_env = "SECRET_KEY"\n'
+    )
+    os.environ["SECRET_KEY"] = "sesame"
+    try:
+        with DaemonProcess(site) as daemon:
+            daemon.ask("kiosk", QUESTION)
+            _, status = daemon.call("GET", "/v1/status")
+            children = [c["pid"] for c in [*status["models"], *status["plugins"]] if c.get("pid")]
+            assert children
+            assert b"sesame" in Path(f"/proc/{daemon.pid}/environ").read_bytes()
+            assert not [pid for pid in children if b"sesame" in Path(f"/proc/{pid}/environ").read_bytes()]
+    finally:
+        del os.environ["SECRET_KEY"]
+
+
+def test_a_stream_says_the_answer_and_then_the_reply(daemon: DaemonProcess) -> None:
+    command = ["curl", "-sSN", "--unix-socket", str(daemon.site.socket), "http://edged/v1/agents/home/requests"]
+    body = '{"text": "turn on the desk lamp", "mode": "stream"}'
+    done = subprocess.run([*command, "-d", body], capture_output=True, check=True, timeout=15, text=True)
+    events = [line.removeprefix("event: ") for line in done.stdout.splitlines() if line.startswith("event: ")]
+    assert events == ["token", "reply"]
+    assert "The desk lamp is on now." in done.stdout

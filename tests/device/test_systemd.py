@@ -27,6 +27,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
 def systemd(manager: socket.socket) -> Iterator[Systemd]:
     telling = Systemd()
     yield telling
+    assert telling._notifier is not None
     telling._notifier.socket.close()  # the daemon never does: it tells to its last moment
 
 
@@ -77,5 +78,5 @@ def test_watchdog(monkeypatch: pytest.MonkeyPatch, usec: str | None, pid: str | 
 
 @pytest.mark.parametrize(("now", "known"), [(0.0, False), (1_763_683_199.0, False), (1_763_683_200.0, True)])
 def test_a_clock_from_before_the_release_is_not_set(monkeypatch: pytest.MonkeyPatch, now: float, known: bool) -> None:
-    monkeypatch.setattr(clock.time, "time", lambda: now)
+    monkeypatch.setattr("time.time", lambda: now)
     assert clock.is_set() is known

@@ -66,7 +66,7 @@ ENCODINGS = {
     "json": lambda wire: json.loads(json.dumps(wire)),
     "msgpack": lambda wire: msgpack.unpackb(msgpack.packb(wire), strict_map_key=False),
 }
-KINDS = [kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type)]
+KINDS: list[type[EdgedError]] = [kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type)]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -79,8 +79,9 @@ def test_there_and_back(name: str, encoding: str) -> None:
 
 
 def test_reading_leaves_the_wire_as_it_was() -> None:
-    for thing in THINGS.values():
-        wire: Any = thing.to_wire()
+    things: list[Any] = list(THINGS.values())
+    for thing in things:
+        wire = thing.to_wire()
         before = json.dumps(wire)
         type(thing).from_wire(wire)
         assert json.dumps(wire) == before

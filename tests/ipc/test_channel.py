@@ -14,6 +14,7 @@ from edged.ipc.channel import Channel, ChannelClosed
 from edged.ipc.frames import FrameDecoder, FrameError, encode
 from edged.ipc.process import Child
 
+BROKEN: list[Any] = [[], {}, 7, "done", ["done", 1], ["shout", 1, 2], ["fail", 1, "why"], [[]]]
 Events = asyncio.Queue[tuple[str, Any]]
 
 
@@ -97,7 +98,7 @@ async def test_cancelling_reaches_the_child_and_frees_the_channel(child: Child, 
     [
         b"\xff\xff\xff\xff",
         b"\x00\x00\x00\x01\xc1",
-        *(encode(frame) for frame in ([], {}, 7, "done", ["done", 1], ["shout", 1, 2], ["fail", 1, "why"], [[]])),
+        *(encode(frame) for frame in BROKEN),
     ],
     ids=repr,
 )

@@ -17,12 +17,17 @@ from edged.ipc.process import Child, ChildExit, ChildState
 HERE = Path(__file__).parent
 
 
+def names_in_environment(pid: int) -> set[str]:
+    return {line.partition("=")[0] for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if line}
+
+
 async def test_leaving_ends_the_child_by_hanging_up(worker: str) -> None:
     async with Child(worker, grace=10) as child:
-        assert child.state is ChildState.RUNNING
+        states = [child.state]
         await child.call("echo")
+    states.append(child.state)
     assert await child.exited == ChildExit(0, None)
-    assert child.state is ChildState.ENDED
+    assert states == [ChildState.RUNNING, ChildState.ENDED]
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
@@ -83,7 +88,7 @@ async def test_the_environment_can_be_replaced(worker: str) -> None:
     env = {"PYTHONPATH": os.environ["PYTHONPATH"], "ONLY": "this"}
     async with Child(worker, env=env) as child:
         await child.call("echo")
-        names = {line.partition("=")[0] for line in Path(f"/proc/{child.pid}/environ").read_text().split("\0") if line}
+        names = names_in_environment(child.pid)
     assert {"ONLY", "PYTHONPATH"} <= names
     assert "HOME" not in names
 
@@ -96,7 +101,7 @@ async def test_memory_is_what_the_kernel_counts(worker: str) -> None:
 
 
 async def test_the_daemons_death_is_its_childs(worker: str) -> None:
-    """The child is deaf to the hang-up, so only the kernel can end it. We are its reaper of last resort by then."""
+    """The child is deaf to the hang-up, so only the kernel can end it."""
     daemon = await asyncio.create_subprocess_exec(
         sys.executable, str(HERE / "daemon_child.py"), stdout=asyncio.subprocess.PIPE
     )

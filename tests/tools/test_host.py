@@ -59,7 +59,7 @@ async def test_a_call_and_its_latency(wild: Path, tmp_path: Path) -> None:
         ("feed", {"pet": "rex"}, "There is no pet to choose now."),
         ("feed", {"pet": "rex", "meal": "stone"}, "There is no pet to choose now."),
         ("subtract", {}, "There is no tool subtract."),
-        ("odd", {}, "The tool odd broke (TypeError: can not serialize 'object' object)."),
+        ("odd", {}, "The tool odd broke (FrameError: a value cannot be sent: can not serialize 'object' object)."),
         ("leave", {}, "The tool leave broke (SystemExit: 3)."),
         ("greedy", {}, "The tool greedy broke (MemoryError: )."),
     ],
