@@ -28,10 +28,10 @@ format: $(READY)
 bench: $(READY)
 	@for subject in accuracy footprint chaos; do $(PYTHON_IN_VENV) -m bench.$$subject; done
 
-# Trains the bundled model anew and puts it into the package; about an hour on two cores.
+# Trains the bundled model anew and puts it into the package; an hour and a half on two cores.
 train: $(READY)
 	@$(PYTHON_IN_VENV) -m pip install --disable-pip-version-check -q 'torch==2.13.0' -e '.[training]'
-	@OMP_WAIT_POLICY=passive $(PYTHON_IN_VENV) -m training.train --minutes 62 --out .run/training
+	@OMP_WAIT_POLICY=passive $(PYTHON_IN_VENV) -m training.train --minutes 88 --out .run/training
 	@$(PYTHON_IN_VENV) -m training.export .run/training
 
 clean:

@@ -1,4 +1,4 @@
-"""Train the bundled language model on a CPU: `python -m training.train --minutes 62 --out DIR`.
+"""Train the bundled language model on a CPU: `python -m training.train --minutes 88 --out DIR`.
 
 The budget is wall time: the learning rate falls to zero when it ends. A checkpoint is written every five minutes, with an
 evaluation on fresh samples; `--resume` goes on from the last one.
