@@ -12,7 +12,7 @@ from edged.agent.dialect import DIALECTS, Dialect
 from edged.agent.reflex import Reflex, compile_reflex, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
 from edged.agent.turn import Escalate, Transcript
-from edged.domain.errors import BadRequest, NotFound
+from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound
 from edged.domain.messages import Message, Reply, ReplyStatus, Request, Tier
 from edged.domain.ports import ChatModel
 from edged.domain.resources import Agent, ToolSpec
@@ -83,7 +83,7 @@ class Router:
         agent = self.agent(request.agent)
         if request.escalate:
             return Outcome(_nothing(request), Escalate("caller_asked", "The caller asked for the cloud."))
-        specs = await self._tools.specs(list(agent.tools))
+        specs = await self._specs(agent, deadline_monotonic)
         if Tier.REFLEX in agent.tiers:
             reply = await self._reflex(request, agent, specs, deadline_monotonic)
             if reply is not None:
@@ -118,6 +118,16 @@ class Router:
         if outcome.escalate is not None:
             raise BadRequest(outcome.escalate.text, reason=outcome.escalate.reason)
         return (await self._kept(request, agent, outcome)).reply
+
+    async def _specs(self, agent: Agent, deadline: float | None) -> list[ToolSpec]:
+        """A plugin that hangs may take its whole starting time to be found out; the caller's deadline comes first."""
+        try:
+            async with asyncio.timeout_at(deadline) as limit:
+                return await self._tools.specs(list(agent.tools))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded("the deadline passed before the plugins had told their tools") from None
 
     async def _reflex(
         self, request: Request, agent: Agent, specs: list[ToolSpec], deadline: float | None

@@ -205,6 +205,9 @@ class Resident:
         except TimeoutError:
             self._blame = "killed: it did not describe its tools"
             child.kill()
+        except asyncio.CancelledError:  # the caller's time is up, but a child that does not answer must be found out
+            self._spawn(self._refresh(child))
+            raise
         except (ChannelClosed, EdgedError) as error:
             self._stale = True
             _log.warning("plugin %s cannot describe its tools: %s", self.manifest.name, error)
@@ -212,6 +215,8 @@ class Resident:
     async def _call(self, child: Child, call: ToolCall, end: float) -> dict[str, Any]:
         token = next(self._tokens)
         seconds = end - asyncio.get_running_loop().time()
+        if seconds <= 0:  # sent now, it would be cancelled at once, perhaps half through an effect
+            raise ToolFailed(f"There was no time left for {call.name}.")
         params = {"tool": call.name, "arguments": call.arguments, "token": token}
         try:
             async with asyncio.timeout_at(end):
