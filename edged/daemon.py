@@ -23,7 +23,7 @@ from edged.agent.router import Router
 from edged.agent.runner import Runner
 from edged.device import clock
 from edged.device.systemd import Systemd
-from edged.domain.errors import ConfigError, EdgedError
+from edged.domain.errors import ConfigError, EdgedError, StoreUnavailable
 from edged.domain.messages import Event
 from edged.domain.meters import Meters
 from edged.domain.ports import ChatModel
@@ -48,6 +48,7 @@ __all__ = ["EX_CONFIG", "main", "running"]
 log = logging.getLogger("edged")
 
 EX_CONFIG = 78
+_EX_TEMPFAIL = 75
 _HOUSEKEEPING_SECONDS = 3600.0
 _SESSION_SECONDS = 30 * 86400.0
 
@@ -241,8 +242,8 @@ async def _watchdog(systemd: Systemd, store: _Store) -> None:
 async def _serve(settings: Settings, on_commit: OnCommit | None) -> None:
     systemd, stop = Systemd(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, _interrupted, loop, stop)
     async with running(settings, on_commit=on_commit) as house, asyncio.TaskGroup() as group:
         watchdog = group.create_task(_watchdog(systemd, house.store), name="watchdog")
         agents = ", ".join(house.settings.agents) or "none"
@@ -257,6 +258,13 @@ async def _serve(settings: Settings, on_commit: OnCommit | None) -> None:
         watchdog.cancel()
 
 
+def _interrupted(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """The first Ctrl-C drains; a second one ends it at once, which what is on disk survives."""
+    stop.set()
+    loop.remove_signal_handler(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _first_line(file: Path) -> str:
     try:
         return file.read_text().splitlines()[0].strip()
@@ -265,7 +273,8 @@ def _first_line(file: Path) -> str:
 
 
 def main(config: Path, *, on_commit: OnCommit | None = None) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit status; 78 for a configuration that a restart cannot mend."""
+    """Run until SIGTERM or SIGINT. Returns the exit status; 78 for a configuration that a restart cannot mend, 75 for a disk
+    that is too full to start on."""
     try:
         settings = load(config)
         logging.basicConfig(
@@ -276,6 +285,9 @@ def main(config: Path, *, on_commit: OnCommit | None = None) -> int:
     except ConfigError as error:
         print(f"edged: {error.detail}", file=sys.stderr)
         return EX_CONFIG
+    except StoreUnavailable as error:
+        print(f"edged: {error.detail}", file=sys.stderr)
+        return _EX_TEMPFAIL
     except BaseExceptionGroup as group:
         config_errors, _ = group.split(ConfigError)
         if config_errors is None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from edged.agent.reflex import compile_reflex
 from edged.domain.errors import ConfigError
 from edged.domain.resources import Agent, Budget, ModelSpec
 
@@ -95,6 +96,15 @@ class ReflexSettings(_Table):
     pattern: str = Field(min_length=1)
     tool: str
     arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, pattern: str) -> str:
+        try:
+            compile_reflex(pattern, "", {})
+        except ConfigError as error:
+            raise ValueError(f"cannot be read: {error.__cause__}") from None
+        return pattern
 
 
 class AgentSettings(_Table):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from edged.domain.errors import ConfigError
+from edged.domain.errors import ConfigError, StoreUnavailable
+from edged.store.faults import RETRY_AFTER
 
 __all__ = ["boot_number", "owned"]
+
+log = logging.getLogger("edged.store")
 
 
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Make `folder` and hold it: a second daemon would free the leases of the first and run its work again.
 
-    Raises ConfigError where it cannot be written or is held. The kernel lets go of it when the process dies.
+    Raises ConfigError where it cannot be written or is held, StoreUnavailable where the disk is full. The kernel lets go of it
+    when the process dies.
     """
-    _make_private(folder)
-    with (folder / "lock").open("w") as lock:
+    with _lock_file(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -28,11 +34,15 @@ def owned(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make_private(folder: Path) -> None:
+def _lock_file(folder: Path) -> IO[str]:
+    """Open, in a folder that is made private."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o750)
+        return (folder / "lock").open("w")
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreUnavailable(f"{folder}: {error.strerror}", retry_after=RETRY_AFTER) from None
         detail = (
             f"{folder}: {error.strerror}. Set device.state_dir or STATE_DIRECTORY to a folder that this user may write."
         )
@@ -40,13 +50,19 @@ def _make_private(folder: Path) -> None:
 
 
 def boot_number(folder: Path) -> int:
-    """Counts starts, so that a late last will of an earlier life can be told from this one's."""
+    """Counts starts, so that a late last will of an earlier life can be told from this one's.
+
+    On a full disk the count stays where it is: two lives with the same number are better than none.
+    """
     file = folder / "boot"
     try:
         number = int(file.read_text()) + 1
     except (OSError, ValueError):
         number = 1
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(str(number))
-    temporary.replace(file)
+    try:
+        temporary.write_text(str(number))
+        temporary.replace(file)
+    except OSError as error:
+        log.warning("cannot write the count of starts to %s: %s", file, error.strerror)
     return number

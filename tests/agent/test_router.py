@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import pytest
 
-from edged.domain.errors import BadRequest, CloudUnreachable, ConfigError, EngineCrashed, NotFound
+from edged.domain.errors import BadRequest, CloudUnreachable, ConfigError, DeadlineExceeded, EngineCrashed, NotFound
 from edged.domain.messages import Caller, Message, ReplyStatus, Tier, Usage
 from edged.domain.ports import Completion
-from edged.domain.resources import Agent
+from edged.domain.resources import Agent, ToolSpec
 from edged.store.database import Database
 from edged.store.sessions import Sessions
 
@@ -33,6 +35,16 @@ async def test_a_failing_tool_of_a_pattern_is_told(db: Database) -> None:
     tools.outcomes["stock"] = "the shelf is gone"
     outcome = await router(db, KIOSK, tools, Model()).answer(ask(), None)
     assert outcome.reply.text == "Sorry: the shelf is gone"
+
+
+async def test_a_plugin_that_does_not_tell_its_tools_costs_the_deadline_and_no_more(db: Database) -> None:
+    class Mute(Tools):
+        async def specs(self, names: list[str]) -> list[ToolSpec]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    with pytest.raises(DeadlineExceeded):
+        await router(db, KIOSK, Mute(), Model()).answer(ask(), time.monotonic() + 0.05)
 
 
 async def test_the_model_is_next(db: Database) -> None:

@@ -123,6 +123,25 @@ def test_sigterm_ends_it_well_and_frees_the_socket(tmp_path: Path) -> None:
         assert daemon.ask("home", "turn on the kitchen light")[0] == 200
 
 
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    with DaemonProcess(Site(tmp_path, "[mqtt]\nenabled = false\n")) as daemon:
+        daemon.ask("kiosk", QUESTION)
+        _, status = daemon.call("GET", "/v1/status")
+        os.kill(status["models"][0]["pid"], signal.SIGSTOP)
+        assert daemon.process is not None
+        with socket.socket(socket.AF_UNIX) as waiting:  # a request that would be drained
+            waiting.connect(str(daemon.site.socket))
+            body = json.dumps({"text": QUESTION})
+            head = f"POST /v1/agents/kiosk/requests HTTP/1.1\r\nHost: edged\r\nContent-Length: {len(body)}\r\n\r\n"
+            waiting.sendall(f"{head}{body}".encode())
+            while daemon.call("GET", "/v1/status")[1]["busy"] == 0:
+                time.sleep(0.1)  # the rate limit holds for this too
+            daemon.process.send_signal(signal.SIGINT)
+            while "stopping" not in (tmp_path / "daemon.log").read_text():
+                time.sleep(0.01)
+            assert daemon.stop(signal.SIGINT, 5.0) == -signal.SIGINT
+
+
 def test_idle_memory(tmp_path: Path) -> None:
     with DaemonProcess(Site(tmp_path, "[mqtt]\nport = 9\n")) as daemon:
         assert resident_bytes(daemon.pid) <= 60e6

@@ -31,6 +31,7 @@ MISTAKES = [
     ("[[agents.a.reflexes]]\npattern='x'\ntool='t'\nargs=1", "agents.a.reflexes.0.args", "arguments"),
     ("[[agents.a.reflexes]]\npattern='x'", "agents.a.reflexes.0.tool", "required"),
     ("[[agents.a.reflexes]]\npattern=''\ntool='t'", "agents.a.reflexes.0.pattern", "at least 1"),
+    ("[[agents.a.reflexes]]\npattern='turn (on'\ntool='t'", "agents.a.reflexes.0.pattern", "cannot be read"),
     ("[mqtt]\nport = 'high'", "mqtt.port", "valid integer"),
     ("[mqtt]\nport = 70000", "mqtt.port", "less than 65536"),
     ("[mqtt]\nenabled = 'perhaps'", "mqtt.enabled", "valid boolean"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -99,6 +102,31 @@ async def test_a_hanging_tool_is_given_up_and_its_child_killed(wild: Path, tmp_p
         assert running.status()[0]["last_error"] == "killed: hang ran on after its time"
 
 
+async def test_a_frozen_child_is_found_out_though_its_caller_left(tmp_path: Path) -> None:
+    plugins = plugin(tmp_path / "plugins", "wild", WILD, "start_timeout = 1.0\n")
+    async with host(plugins, tmp_path) as running:
+        await run(running, "add", a=1)
+        pid = running.status()[0]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await running.specs(["wild.*"])
+        await asyncio.to_thread(_wait_gone, pid)
+        while not (await run(running, "add", a=1)).ok:
+            pass  # its end was not noticed yet
+        assert "it did not describe its tools" in running.status()[0]["last_error"]
+
+
+async def test_a_call_without_time_is_not_sent(wild: Path, tmp_path: Path) -> None:
+    async with host(wild, tmp_path) as running:
+        await run(running, "add", a=1)
+        call = ToolCall("c1", "adopt", {"name": "Rex"})
+        late = await running.call(call, request_id="r1", deadline_monotonic=time.monotonic() - 1)
+        assert (late.ok, late.error) == (False, "There was no time left for adopt.")
+        (feed,) = await running.specs(["feed"])
+        assert feed.grounding["pet"].choices == ()
+
+
 async def test_a_polite_tool_keeps_its_child(wild: Path, tmp_path: Path) -> None:
     heard: asyncio.Queue[Event] = asyncio.Queue()
     async with Host([wild], tmp_path, heard.put_nowait, Meters()) as running:
@@ -175,9 +203,6 @@ async def test_a_boot_plugin_starts_unasked_and_again_after_a_crash(tmp_path: Pa
     async with Host([plugins], tmp_path, heard.put_nowait, Meters()) as running:
         running.boot()
         first = await heard.get()
-        import os
-        import signal
-
         os.kill(int(first.key), signal.SIGKILL)
         second = await heard.get()
         assert second.key != first.key and second.source == "early"
@@ -190,9 +215,6 @@ async def test_the_bodys_error_comes_out_bare(wild: Path, tmp_path: Path) -> Non
 
 
 def _wait_gone(pid: int) -> None:
-    import os
-    import select
-
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
