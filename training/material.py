@@ -49,6 +49,7 @@ class Tool:
     abouts: tuple[str, ...] = ()
     params: list[Param] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
+    lacks: list[Ask] = field(default_factory=list)
     unfit: list[str] = field(default_factory=list)
     result: dict[str, str] = field(default_factory=dict)
     answers: list[str] = field(default_factory=list)
@@ -102,10 +103,12 @@ def read_tools(path: Path) -> Field:
             raw_params.append((tools[-1], text, number))
         elif found := re.match(r"result: *(.*)", text):
             tools[-1].result = dict(_pairs(found[1].split(";")))
-        elif found := re.fullmatch(r"(ask|unfit|answer)((?: \w+=[^ :]+)*):", text):
+        elif found := re.fullmatch(r"(ask|lack|unfit|answer)((?: \w+=[^ :]+)*):", text):
             section, fixed = found[1], dict(_pairs(found[2].split()))
         elif section == "ask":
             tools[-1].asks.append(Ask(text, fixed))
+        elif section == "lack":
+            tools[-1].lacks.append(Ask(text, fixed))
         elif section == "unfit":
             tools[-1].unfit.append(text)
         elif section == "answer":
@@ -145,6 +148,10 @@ def _param(text: str, vocabularies: Mapping[str, tuple[str, ...]], where: str) -
 def _check(path: Path, tools: Sequence[Tool]) -> None:
     for tool in tools:
         keys = {param.key: param for param in tool.params}
+        for lack in tool.lacks:
+            said = {*slots(lack.text), *lack.fixed}
+            if said >= {key for key, param in keys.items() if not param.optional} or not said <= keys.keys():
+                raise MaterialError(f"{path.name}: [{tool.key}] {lack.text!r}: lacks nothing, or names what is not declared")
         for ask in tool.asks:
             said = {*slots(ask.text), *ask.fixed}
             lacking = [key for key, param in keys.items() if not param.optional and key not in said]

@@ -1,0 +1,126 @@
+"""Checkpoint to what the daemon ships: `python -m training.intent.export --encoder FOLDER CHECKPOINT [--out edged/models/intent]`.
+
+Two ONNX graphs with int8 weights and the word pieces. Matrices are quantized a column at a time, activations at run time; word vectors
+have a scale each, so the encoder's vectors stay those of the float model (`tests/training` holds the cosine).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from training.intent.network import POSITIONS, WIDTH, Encoder, Reader, read_weights
+
+__all__ = ["export"]
+
+_OPSET = 17
+
+
+class _Words(nn.Module):
+    """Word vectors as int8 with a scale a row."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-8) / 127
+        self.register_buffer("table", (weight / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.table[ids].to(torch.float32) * self.scale[ids]  # type: ignore[index,operator]
+
+
+class _Encoding(nn.Module):
+    """ids, mask, kind (B, S) -> states (B, S, WIDTH), vector (B, WIDTH)."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.encoder.words = _Words(encoder.words.weight.detach())  # type: ignore[assignment]
+
+    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+        states, vector = self.encoder(ids, mask, kind)
+        return states, vector
+
+
+class _Lower(nn.Module):
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+        return self.encoder.lower(ids, mask, kind)
+
+
+class _Reading(nn.Module):
+    """One sentence's states (1, S, WIDTH) against N cards' (N, C, WIDTH), with card_mask (N, C), markers (N, P) in the card."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, sentence: Tensor, cards: Tensor, card_mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
+        count, length = cards.shape[0], sentence.shape[1]
+        h = torch.cat([sentence.expand(count, -1, -1), cards], 1)
+        mask = torch.cat([torch.ones(count, length), card_mask.to(torch.float32)], 1)
+        act, part, start, end, absent, option = self.reader(h, mask, markers + length)
+        return act, part, start[..., :length], end[..., :length], absent, option[:, length:]
+
+
+def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None:
+    """Write encoder.onnx, reader.onnx, tokenizer.json and model.json into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    batch, sentence, card = "rows", "tokens", "card"
+    ids = torch.ones(2, 7, dtype=torch.long)
+    names = ["ids", "mask", "kind"]
+    axes = {name: {0: batch, 1: sentence} for name in [*names, "states"]} | {"vector": {0: batch}}
+    _write(_Encoding(encoder), (ids, ids, ids * 0), names, ["states", "vector"], axes, out / "encoder.onnx")
+    states = torch.randn(1, 7, WIDTH)
+    names = ["sentence", "cards", "card_mask", "markers"]
+    outputs = ["act", "part", "start", "end", "absent", "option"]
+    axes = {
+        "sentence": {1: sentence}, "cards": {0: batch, 1: card}, "card_mask": {0: batch, 1: card}, "markers": {0: batch, 1: "slots"},
+        "act": {0: batch}, "part": {0: batch}, "start": {0: batch, 1: "slots", 2: sentence},
+        "end": {0: batch, 1: "slots", 2: sentence}, "absent": {0: batch, 1: "slots"}, "option": {0: batch, 1: card},
+    }  # fmt: skip
+    example = (states, torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long), torch.tensor([[2, 4]] * 3))
+    _write(_Reading(reader), example, names, outputs, axes, out / "reader.onnx")
+    shutil.copy(tokenizer, out / "tokenizer.json")
+    facts = {"name": "edged-intent", "width": WIDTH, "longest": POSITIONS, "quantization": "int8"}
+    (out / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _write(
+    module: nn.Module, example: tuple[Tensor, ...], names: list[str], outputs: list[str], axes: dict[str, dict[int, str]], to: Path
+) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.onnx"
+        with torch.no_grad():
+            torch.onnx.export(
+                module.eval(), example, str(plain), input_names=names, output_names=outputs, dynamic_axes=axes,
+                opset_version=_OPSET, dynamo=False, do_constant_folding=True,
+            )  # fmt: skip
+        quantize_dynamic(plain, to, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--encoder", type=Path, required=True, help="folder with model.safetensors and tokenizer.json")
+    parser.add_argument("--out", type=Path, default=Path("edged/models/intent"))
+    options = parser.parse_args()
+    encoder = read_weights(options.encoder / "model.safetensors")
+    reader = Reader(encoder)
+    reader.load_state_dict(torch.load(options.checkpoint))
+    export(encoder, reader.eval(), options.encoder / "tokenizer.json", options.out)
+
+
+if __name__ == "__main__":
+    main()

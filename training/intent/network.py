@@ -1,0 +1,139 @@
+"""The encoder (a BERT of six layers) and the reader that branches off it: a cross-encoder that chooses a tool and points at arguments.
+
+The lowest layers are the encoder's own and stay frozen. Sentence and tool card go through them apart, so cards are encoded once, when
+tools change, and the sentence once for both uses. The upper layers exist twice: the encoder's, untouched, and the reader's, over
+sentence and card together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["SHARED_LAYERS", "WIDTH", "Encoder", "Layer", "Reader", "read_weights"]
+
+WIDTH, HEADS, INNER, LAYERS, VOCABULARY, POSITIONS = 384, 12, 1536, 6, 30522, 512
+SHARED_LAYERS = 2
+_EPSILON = 1e-12
+
+
+class Layer(nn.Module):
+    """Post-norm transformer layer, in BERT's tensor shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, _EPSILON), nn.LayerNorm(WIDTH, _EPSILON)
+        self.dropout = nn.Dropout(0.0)
+
+    def forward(self, h: Tensor, bias: Tensor) -> Tensor:
+        """h (B, S, WIDTH); bias (B, 1, 1, S): 0 where there is a token, very negative where there is none."""
+        rows, length = h.shape[0], h.shape[1]
+        q, k, v = self.qkv(h).view(rows, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(WIDTH // HEADS) + bias
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(rows, length, WIDTH)
+        h = self.norm1(h + self.dropout(self.out(mixed)))
+        return self.norm2(h + self.dropout(self.down(F.gelu(self.up(h)))))
+
+
+class Encoder(nn.Module):
+    """all-MiniLM-L6-v2, split in two after `SHARED_LAYERS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.positions, self.kinds = (nn.Embedding(n, WIDTH) for n in (VOCABULARY, POSITIONS, 2))
+        self.norm = nn.LayerNorm(WIDTH, _EPSILON)
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+
+    def lower(self, ids: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+        """ids, mask, kind (B, S) -> states (B, S, WIDTH) after the shared layers."""
+        h = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.kinds(kind)
+        h = self.norm(h)
+        for layer in self.layers[:SHARED_LAYERS]:
+            h = layer(h, bias_of(mask))
+        return h
+
+    def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+        """states of `lower` -> unit vectors (B, WIDTH)."""
+        for layer in self.layers[SHARED_LAYERS:]:
+            states = layer(states, bias_of(mask))
+        weights = mask.to(states.dtype)[..., None]
+        return F.normalize((states * weights).sum(1) / weights.sum(1).clamp(min=1e-9), dim=-1)
+
+    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+        states = self.lower(ids, mask, kind)
+        return states, self.pooled(states, mask)
+
+
+class Reader(nn.Module):
+    """The upper layers over [sentence; card], and the heads.
+
+    `act` (R): the sentence asks for this tool and for nothing else; `part` (R): for this tool and for something more; both against 0, "for no
+    tool that is listed". Per marker of a parameter: `start`, `end` (R, P, T), of which the sentence's count, and `absent` (R, P) against
+    them. Per token `option` (R, T), read at the markers of choices, against the same `absent`.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS - SHARED_LAYERS))
+        self.layers.load_state_dict(encoder.layers[SHARED_LAYERS:].state_dict())
+        self.match = nn.Linear(WIDTH, 2)
+        self.query, self.key = nn.Linear(WIDTH, 2 * POINTER), nn.Linear(WIDTH, 2 * POINTER)
+        self.absent, self.option = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
+
+    def forward(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """h (R, T, WIDTH): states of `lower`, the sentence's and then the card's; mask (R, T); markers (R, P) positions in T."""
+        bias = bias_of(mask)
+        for layer in self.layers:
+            h = layer(h, bias)
+        act, part = self.match(h[:, 0]).unbind(-1)
+        at = h.gather(1, markers[..., None].expand(-1, -1, WIDTH))
+        queries, keys = self.query(at), self.key(h)
+        start, end = (
+            queries[..., p] @ keys[..., p].transpose(-1, -2) / math.sqrt(POINTER)
+            for p in (slice(POINTER), slice(POINTER, 2 * POINTER))
+        )
+        return act, part, start, end, self.absent(at)[..., 0], self.option(h)[..., 0]
+
+
+POINTER = 64
+
+
+def bias_of(mask: Tensor) -> Tensor:
+    """(B, S) of 0 and 1 -> what is added to attention scores."""
+    return (1.0 - mask.to(torch.float32))[:, None, None, :] * -1e4
+
+
+def read_weights(path: Path) -> Encoder:
+    """The encoder from BERT's safetensors."""
+    from safetensors.torch import load_file
+
+    found, encoder = load_file(path), Encoder()
+    state: dict[str, Tensor] = {}
+    for ours, theirs in (("words", "word"), ("positions", "position"), ("kinds", "token_type")):
+        state[f"{ours}.weight"] = found[f"embeddings.{theirs}_embeddings.weight"]
+    for part in ("weight", "bias"):
+        state[f"norm.{part}"] = found[f"embeddings.LayerNorm.{part}"]
+        for i in range(LAYERS):
+            state.update(_layer(found, i, part))
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+def _layer(found: Mapping[str, Tensor], i: int, part: str) -> dict[str, Tensor]:
+    theirs, ours = f"encoder.layer.{i}", f"layers.{i}"
+    qkv = [found[f"{theirs}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+    return {
+        f"{ours}.qkv.{part}": torch.cat(qkv),
+        f"{ours}.out.{part}": found[f"{theirs}.attention.output.dense.{part}"],
+        f"{ours}.norm1.{part}": found[f"{theirs}.attention.output.LayerNorm.{part}"],
+        f"{ours}.up.{part}": found[f"{theirs}.intermediate.dense.{part}"],
+        f"{ours}.down.{part}": found[f"{theirs}.output.dense.{part}"],
+        f"{ours}.norm2.{part}": found[f"{theirs}.output.LayerNorm.{part}"],
+    }
