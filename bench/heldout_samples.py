@@ -19,13 +19,15 @@ _LETTERS = {"A": "ABCDEFGHJKLMNPQRSTUVWXYZ", "9": "0123456789"}
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`wanted` is (tool, arguments) or None; `kind` is "call", "near miss" or "beyond"; `result` is what the tool returns."""
+    """`wanted` is (tool, arguments) or None; `kind` is "call", "near miss" or "beyond"; `result` is what the tool returns; `agent`
+    is the shipped agent whose tools are shown."""
 
     specs: tuple[ToolSpec, ...]
     sentence: str
     wanted: tuple[str, dict[str, Any]] | None
     kind: str
     result: dict[str, Any] | None = None
+    agent: str = ""
 
 
 def shipped_samples(
@@ -43,35 +45,39 @@ def shipped_samples(
     for index in range(count):
         if index % 4:
             tool, ask = next(asks)
-            specs = shown[rng.choice(homes[tool.key])]
-            samples.append(_call(rng, specs, tool, ask))
+            agent = rng.choice(homes[tool.key])
+            samples.append(replace(_call(rng, shown[agent], tool, ask), agent=agent))
         elif index % 8:
             tool, text = next(misses)
-            specs = shown[rng.choice(homes[tool.key])]
+            agent = rng.choice(homes[tool.key])
             sentence, _ = _fill(rng, tool.params, Ask(text, {}))
-            samples.append(Sample(specs, _style(rng, sentence), None, "near miss"))
+            samples.append(Sample(shown[agent], _style(rng, sentence), None, "near miss", agent=agent))
         else:
-            specs = shown[rng.choice(list(shown))]
-            samples.append(Sample(specs, _style(rng, rng.choice(beyond)), None, "beyond"))
+            agent = rng.choice(list(shown))
+            samples.append(Sample(shown[agent], _style(rng, rng.choice(beyond)), None, "beyond", agent=agent))
     return samples
 
 
-def unseen_samples(count: int, seed: int) -> list[Sample]:
-    """The same over tools that training never saw, two to eight shown at a time; free text is a span of the sentence."""
-    tools = read_tools(FOLDER / "unseen.txt").tools
+def unseen_samples(
+    count: int, seed: int, others: tuple[int, int] = (1, 7), file: Path = FOLDER / "unseen.txt"
+) -> list[Sample]:
+    """The same over tools that training never saw, `others` of them beside the one that is meant; free text is a span of the
+    sentence."""
+    tools = read_tools(file).tools
     rng = random.Random(seed)
+    beyond = next(tool.unfit for tool in read_tools(FOLDER / "shipped.txt").tools if tool.key == "nothing")
     asks = _cycle(rng, [(tool, ask) for tool in tools for ask in tool.asks])
     misses = _cycle(rng, [(tool, text) for tool in tools for text in tool.unfit])
     samples = []
     for index in range(count):
-        tool, said = next(asks) if index % 4 else next(misses)
-        others = rng.sample([t for t in tools if t is not tool], rng.randint(1, 7))
-        specs = tuple(_spec(t) for t in rng.sample([tool, *others], len(others) + 1))
+        tool, said = next(asks) if index % 4 else next(misses) if index % 8 else (rng.choice(tools), rng.choice(beyond))
+        beside = rng.sample([t for t in tools if t is not tool], min(len(tools) - 1, rng.randint(*others)))
+        specs = tuple(_spec(t) for t in rng.sample([tool, *beside], len(beside) + 1))
         if isinstance(said, Ask):
             samples.append(_call(rng, specs, tool, said))
         else:
             sentence, _ = _fill(rng, tool.params, Ask(said, {}))
-            samples.append(Sample(specs, _style(rng, sentence), None, "near miss"))
+            samples.append(Sample(specs, _style(rng, sentence), None, "near miss" if index % 8 else "beyond"))
     return samples
 
 

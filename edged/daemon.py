@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from edged import __version__
 from edged.agent.dispatcher import Dispatcher
+from edged.agent.reader import Reader
 from edged.agent.router import Router
 from edged.agent.runner import Runner
 from edged.device import clock
@@ -30,7 +31,7 @@ from edged.domain.ports import ChatModel
 from edged.engine import catalog
 from edged.engine.pool import Pool
 from edged.escalation.courier import Courier
-from edged.fleet.settings import Settings, load
+from edged.fleet.settings import ENCODER, Settings, load
 from edged.gateway.http import HttpDoor
 from edged.ipc.memory import resident_bytes
 from edged.store import folder
@@ -132,7 +133,9 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         cloud, runner = _cloud(settings), Runner(host, store.effects)
         stack.push_async_callback(runner.settled)
         dialects = _dialects(settings, state)
-        router = Router(settings.agent_specs(), host, runner, pool, cloud, store.sessions, dialects)
+        router = Router(
+            settings.agent_specs(), host, runner, pool, cloud, store.sessions, dialects, Reader(pool.infer, ENCODER)
+        )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(lambda: [task.cancel() for task in tasks])
         tasks = [

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from edged.agent import wording
 from edged.agent.dialect import DIALECTS, Dialect
+from edged.agent.intent import Act, AskBack, Decision, NoTool, PassOn
+from edged.agent.reader import Reader
 from edged.agent.reflex import Reflex, compile_reflex, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
 from edged.agent.turn import Escalate, Transcript
-from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound
-from edged.domain.messages import Message, Reply, ReplyStatus, Request, Tier
+from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound, Unavailable
+from edged.domain.messages import Message, Reply, ReplyStatus, Request, Stage, Tier
 from edged.domain.ports import ChatModel
 from edged.domain.resources import Agent, ToolSpec
 
 __all__ = ["History", "Router", "Tools"]
+
+log = logging.getLogger("edged.agent")
 
 _HISTORY_CHARACTERS = 2000
 
@@ -50,6 +56,7 @@ class Router:
         cloud: ChatModel | None,
         history: History,
         dialects: Callable[[str], str],
+        reader: Reader | None = None,
     ) -> None:
         self._agents = agents
         self._tools = tools
@@ -58,6 +65,7 @@ class Router:
         self._cloud = cloud
         self._history = history
         self._dialects = dialects
+        self._reader = reader
         self._spoken: dict[str, Dialect] = {}
         self._reflexes: dict[str, tuple[Reflex, ...]] = {
             name: tuple(compile_reflex(*reflex) for reflex in agent.reflexes) for name, agent in agents.items()
@@ -88,19 +96,40 @@ class Router:
             reply = await self._reflex(request, agent, specs, deadline_monotonic)
             if reply is not None:
                 return await self._kept(request, agent, Outcome(reply))
-        if Tier.MODEL not in agent.tiers:
-            return Outcome(_nothing(request), Escalate("no_tool_fits", "No pattern of this agent fits the request."))
+        began = time.perf_counter()
+        decided = await self._understood(agent, specs, request.text, deadline_monotonic)
+        stages = () if decided is None else (Stage("intent", time.perf_counter() - began),)
+        step = _without_model(decided, Tier.MODEL in agent.tiers)
+        if step is not None:
+            return Outcome(replace(_nothing(request), stages=stages), step)
         transcript = Transcript(
             agent,
             request.text,
-            tuple(specs),
+            _shortlist(specs, decided),
             await self._dialect(agent.model),
+            Tier.INTENT if isinstance(decided, Act) else Tier.MODEL,
             history=await self._past(request, agent),
+            chosen=decided.call if isinstance(decided, Act) else None,
         )
         outcome = await self._runner.run(
             request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
         )
+        outcome = replace(outcome, reply=replace(outcome.reply, stages=stages + outcome.reply.stages))
         return await self._kept(request, agent, outcome)
+
+    async def _understood(
+        self, agent: Agent, specs: Sequence[ToolSpec], text: str, deadline: float | None
+    ) -> Decision | None:
+        """What the intent tier makes of it; None where there is none, or where its encoder cannot run now: a slower tier can."""
+        if self._reader is None or Tier.INTENT not in agent.tiers:
+            return None
+        try:
+            return await self._reader.read(agent.name, specs, text, deadline)
+        except DeadlineExceeded:
+            raise
+        except Unavailable as error:
+            log.warning("the intent tier is skipped: %s", error.detail)
+            return None
 
     async def ask_cloud(self, request: Request) -> Reply:
         """The same agent with the cloud as its model. Raises `Unavailable` kinds; BadRequest when the cloud comes to no end."""
@@ -161,6 +190,26 @@ class Router:
             said = [Message("user", request.text), Message("assistant", outcome.reply.text)]
             await self._history.append(request.session, request.caller.id, said)
         return outcome
+
+
+def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None:
+    """Why the device is done with the request, if it is."""
+    match decided:
+        case AskBack(tool, _, missing):
+            lacking = " and ".join(name.replace("_", " ") for name in missing)
+            return Escalate("missing_argument", f"Which {lacking} is meant, for {tool.replace('_', ' ')}?")
+        case NoTool():
+            return Escalate("no_tool_fits", "No tool on this device fits the request.")
+        case Act():
+            return None
+    return None if has_model else Escalate("no_tool_fits", "No tier of this agent is sure what the request means.")
+
+
+def _shortlist(specs: Sequence[ToolSpec], decided: Decision | None) -> tuple[ToolSpec, ...]:
+    """The tools that a model is shown: the likely ones, where the intent tier has an opinion."""
+    if not isinstance(decided, PassOn):
+        return tuple(specs)
+    return tuple(spec for spec in specs if spec.name in decided.tools)
 
 
 def _nothing(request: Request) -> Reply:

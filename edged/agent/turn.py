@@ -61,7 +61,8 @@ Step = Generate | CallTools | Answer | Escalate
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """All that is known of a turn. `generations` counts towards the agent's `max_steps`."""
+    """All that is known of a turn. `generations` counts towards the agent's `max_steps`; `chosen` is a call that an earlier tier
+    has decided on, so that a model has at most its result to word."""
 
     agent: Agent
     text: str
@@ -74,6 +75,7 @@ class Transcript:
     results: tuple[ToolResult, ...] = ()
     waiting: tuple[ToolCall, ...] = ()
     generations: int = 0
+    chosen: ToolCall | None = None
     phase: Literal["choose", "word"] = "choose"
     draft: tuple[ToolCall, ToolResult] | None = field(default=None)
 
@@ -87,6 +89,8 @@ class Transcript:
 
 def begin(transcript: Transcript) -> tuple[Transcript, Step]:
     """The first step."""
+    if transcript.chosen is not None:
+        return _call(transcript, (transcript.chosen,), "")
     if not transcript.free and not transcript.specs:
         return transcript, Escalate("no_tool_fits", "This agent has no tools on this device.")
     return _generate(transcript)
@@ -126,7 +130,7 @@ def on_results(transcript: Transcript, results: Sequence[ToolResult]) -> tuple[T
     call, result = transcript.calls[-1], results[-1]
     spec = transcript.spec(call.name)
     said = wording.said(spec, call, result) if spec is not None else None
-    if said is not None or not result.ok:
+    if said is not None or not result.ok or Tier.MODEL not in transcript.agent.tiers:
         return transcript, Answer(said or wording.bare(result))
     return _generate(replace(transcript, phase="word", draft=(call, result)))
 

@@ -78,7 +78,7 @@ class Agent:
     model: str
     tools: tuple[str, ...] = ()
     instructions: str = ""
-    tiers: tuple[str, ...] = ("reflex", "model", "cloud")
+    tiers: tuple[str, ...] = ("reflex", "intent", "model", "cloud")
     local_only: bool = False
     max_steps: int = 4
     max_tokens: int = 128
@@ -90,10 +90,14 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model the configuration names. `path` is absolute, or "bundled". Counts of tokens and threads; 0 means automatic."""
+    """A model the configuration names. `path` is absolute, or "bundled". Counts of tokens and threads; 0 means automatic.
+
+    A "language" model is a GGUF file that generates; an "encoder" is a folder of ONNX files that embeds and reads sentences.
+    """
 
     name: str
     path: str
+    kind: Literal["language", "encoder"] = "language"
     context_length: int = 1024
     batch_size: int = 512
     threads: int = 0

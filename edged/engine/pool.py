@@ -8,10 +8,11 @@ in here ends the daemon instead of hiding. Nothing wakes up by itself but for th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,6 @@ from edged.domain.meters import Meters
 from edged.domain.ports import Completion, Generation
 from edged.domain.resources import Budget, ModelSpec, Pressure
 from edged.engine import scheduler
-from edged.engine.catalog import need
 from edged.engine.ledger import Ledger
 from edged.engine.proof import Prover
 from edged.engine.quarantine import Quarantine
@@ -42,6 +42,7 @@ from edged.engine.resident import Resident
 __all__ = ["Pool"]
 
 _WAITING_MAX = 256
+_ENCODER_MODULE = "edged.workers.onnx"
 
 
 @dataclass(slots=True)
@@ -116,10 +117,31 @@ class Pool:
         EngineCrashed, QueueFull, Unavailable. Cancelling the task stops the work in the worker too.
         """
         deadline = generation.deadline_monotonic
+        async with self._within(deadline):
+            return await self._generate(generation)
+
+    async def infer(
+        self, model: str, verb: str, params: dict[str, Any], deadline_monotonic: float | None = None
+    ) -> Any:
+        """Have an encoder do one thing: `verb` and `params` are those of `workers/onnx`. Raises as `generate` does."""
+        async with self._within(deadline_monotonic):
+            resident = await self._admit(model, Priority.NORMAL, deadline_monotonic)
+            self._records[model].requests += 1
+            self._meters.count("engine.inferences")
+            try:
+                result = await resident.run(verb, params)
+            except EngineCrashed as error:
+                error.retry_after = self._rest(model)
+                raise
+            self._quarantine.answered(model)
+            return result
+
+    @contextlib.asynccontextmanager
+    async def _within(self, deadline: float | None) -> AsyncIterator[None]:
         delay = None if deadline is None else max(0.0, deadline - self._clock())
         try:
             async with asyncio.timeout(delay) as limit:
-                return await self._generate(generation)
+                yield
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -173,12 +195,11 @@ class Pool:
             raise Unavailable("the daemon is stopping", retry_after=5.0)
         if len(self._waiting) >= _WAITING_MAX:
             raise QueueFull("too many generations wait for a model", retry_after=2.0)
-        facts = await record.read(self._state_dir)
+        await record.read(self._state_dir)
         arrived = self._clock()
         granted: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
-        size = need(facts, record.spec).total
         limit = math.inf if deadline is None else deadline
-        job = _Job(next(self._ids), name, size, priority.rank, limit, arrived, granted)
+        job = _Job(next(self._ids), name, record.size(), priority.rank, limit, arrived, granted)
         self._waiting[job.id] = job
         self._tick()
         try:
@@ -255,7 +276,12 @@ class Pool:
         assert record.facts is not None
         self._ledger.reserve(name, job.size)
         resident = Resident(
-            record.spec, record.facts, job.size, clock=self._clock, changed=self._tick, worker_module=self._module
+            record.spec,
+            record.facts,
+            job.size,
+            clock=self._clock,
+            changed=self._tick,
+            worker_module=self._module if record.spec.kind == "language" else _ENCODER_MODULE,
         )
         self._residents[name] = resident
         self._meters.count("engine.loads")

@@ -9,7 +9,8 @@ from typing import Any
 
 from edged.domain.errors import ModelBroken
 from edged.domain.resources import ModelSpec
-from edged.engine.catalog import ModelFacts, describe, resolve
+from edged.engine.catalog import ModelFacts, describe, need, resolve
+from edged.engine.encoders import describe_encoder, need_of_encoder
 from edged.engine.resident import Resident
 
 __all__ = ["Record"]
@@ -30,6 +31,11 @@ class Record:
 
     async def read(self, state_dir: Path) -> ModelFacts:
         """What the file says, read again when it was replaced. Raises `ModelBroken`."""
+        if self.spec.kind == "encoder":
+            facts, stamp = await asyncio.to_thread(describe_encoder, self.spec.path)
+            if stamp != self._stamp:
+                self.facts, self._stamp = facts, stamp
+            return facts
         file = resolve(self.spec.path)
         try:
             status = file.stat()
@@ -41,6 +47,11 @@ class Record:
                 self.facts = await asyncio.to_thread(describe, self.spec.path, state_dir)
                 self._stamp = stamp
             return self.facts
+
+    def size(self) -> int:
+        """Bytes that it holds when resident, once `read`."""
+        assert self.facts is not None
+        return need_of_encoder(self.facts) if self.spec.kind == "encoder" else need(self.facts, self.spec).total
 
     def note(self, resident: Resident) -> None:
         """Keep what a resident found out."""

@@ -124,8 +124,9 @@ class Resident:
             "batch_size": self.spec.batch_size,
             "threads": self.spec.threads,
         }
-        # The serving child is importing its libraries while the throw-away one proves.
-        mode = await prover.mode(self.facts, params)
+        # The serving child is importing its libraries while the throw-away one proves. Encoders need no proof: onnxruntime's
+        # kernels are chosen by the CPU at hand, and a crash of theirs costs one attempt like any other.
+        mode = await prover.mode(self.facts, params) if self.spec.kind == "language" else "default"
         try:
             async with asyncio.timeout(_LOAD_SECONDS):
                 await child.call("load", {**params, "mode": mode})
@@ -181,10 +182,15 @@ class Resident:
             self._child.kill()
 
     async def generate(self, generation: Generation) -> Completion:
-        """Run it in the worker that was taken; it is released in the end, or drained. Raises what the worker says."""
+        """One generation; see `run`."""
+        result = await self.run("generate", _params(generation), _on_chunk(generation))
+        return _completion(generation.model, result)
+
+    async def run(self, verb: str, params: dict[str, Any], on_chunk: Callable[[Any], None] | None = None) -> Any:
+        """Call the worker that was taken; it is released in the end, or drained. Raises what the worker says."""
         assert self._child is not None
         try:
-            result = await self._child.call("generate", _params(generation), _on_chunk(generation))
+            result = await self._child.call(verb, params, on_chunk)
         except asyncio.CancelledError:
             self._draining.set()
             raise
@@ -202,7 +208,7 @@ class Resident:
             await asyncio.shield(self.ended)
             raise EngineCrashed(f"the worker of {self.spec.name} failed: {error.detail}", retry_after=1.0) from error
         self.release()
-        return _completion(generation.model, result)
+        return result
 
 
 def _params(generation: Generation) -> dict[str, Any]:

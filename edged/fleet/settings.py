@@ -19,7 +19,9 @@ from edged.agent.reflex import compile_reflex
 from edged.domain.errors import ConfigError
 from edged.domain.resources import Agent, Budget, ModelSpec
 
-__all__ = ["Settings", "load"]
+__all__ = ["ENCODER", "Settings", "load"]
+
+ENCODER = "encoder"  # the model that understands sentences, for all agents
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -84,6 +86,7 @@ class CloudSettings(_Table):
 
 
 class ModelSettings(_Table):
+    kind: Literal["language", "encoder"] = "language"
     path: str = "bundled"
     context_length: int = Field(default=1024, ge=64)
     batch_size: int = Field(default=512, ge=1)
@@ -111,7 +114,7 @@ class AgentSettings(_Table):
     model: Name = "bundled"
     tools: tuple[str, ...] = ()
     instructions: str = ""
-    tiers: tuple[Literal["reflex", "intent", "model", "cloud"], ...] = ("reflex", "model", "cloud")
+    tiers: tuple[Literal["reflex", "intent", "model", "cloud"], ...] = ("reflex", "intent", "model", "cloud")
     local_only: bool = False
     max_steps: int = Field(default=4, ge=1, le=32)
     max_tokens: int = Field(default=128, ge=8, le=4096)
@@ -137,14 +140,16 @@ class Settings(_Table):
     @field_validator("models")
     @classmethod
     def _bundled(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
-        return {"bundled": ModelSettings(), **models}
+        return {"bundled": ModelSettings(), ENCODER: ModelSettings(kind="encoder"), **models}
 
     @model_validator(mode="after")
     def _models_exist(self) -> Settings:
+        known = ", ".join(sorted(name for name, model in self.models.items() if model.kind == "language"))
         for name, agent in self.agents.items():
-            if agent.model not in self.models:
-                known = ", ".join(sorted(self.models))
-                raise ValueError(f"agents.{name}.model: there is no model {agent.model!r}; configured are: {known}")
+            if agent.model not in self.models or self.models[agent.model].kind != "language":
+                raise ValueError(
+                    f"agents.{name}.model: there is no language model {agent.model!r}; configured are: {known}"
+                )
         return self
 
     def resolve(self, path: Path) -> Path:

@@ -31,13 +31,14 @@ class ChildState(StrEnum):
 
 
 # What a child needs of the daemon's environment; keys and tokens are none of it.
-_KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "ORT_DISABLE_TELEMETRY")
+_KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 _KEPT_FAMILIES = ("LC_", "PYTHON", "OMP_", "GOMP_", "GGML_", "MALLOC_")
 
 
 def plain_environment(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The daemon's environment without what is nobody else's business."""
-    return {k: v for k, v in inherited.items() if k in _KEPT or k.startswith(_KEPT_FAMILIES)}
+    """The daemon's environment without what is nobody else's business, and without onnxruntime's reports to its makers."""
+    kept = {k: v for k, v in inherited.items() if k in _KEPT or k.startswith(_KEPT_FAMILIES)}
+    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True, slots=True)

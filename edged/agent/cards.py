@@ -1,0 +1,69 @@
+"""What a reader is shown of a tool: a line that says what it does, and one for each argument that it may point at. Pure.
+
+Training and the running daemon write cards with this one function, so the reader meets in service what it learnt from.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from edged.domain.resources import ToolSpec
+
+__all__ = ["Card", "Slot", "card"]
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_MOST_CHOICES = 12
+_MOST_SLOTS = 8
+_SAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One parameter: its `name` in the schema, how it is told, and the few values it may take ((): read off the sentence)."""
+
+    name: str
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A tool as the reader sees it. `unread` names required parameters that no reader can fill: lists, objects, booleans."""
+
+    tool: str
+    head: str
+    slots: tuple[Slot, ...]
+    unread: tuple[str, ...] = ()
+
+
+def card(spec: ToolSpec) -> Card:
+    """The card of a tool, its parameters in the order of the schema."""
+    properties: dict[str, dict[str, Any]] = spec.parameters.get("properties", {})
+    slots = [slot for name, schema in properties.items() if (slot := _slot(spec, name, schema)) is not None]
+    read = {slot.name for slot in slots[:_MOST_SLOTS]}
+    unread = tuple(name for name in spec.required if name not in read)
+    return Card(spec.name, f"{_words(spec.name)} : {spec.description}".lower(), tuple(slots[:_MOST_SLOTS]), unread)
+
+
+def _slot(spec: ToolSpec, name: str, schema: dict[str, Any]) -> Slot | None:
+    told = _words(name) + (" optional" if name not in spec.required else "")
+    if "enum" in schema:
+        choices = tuple(schema["enum"])
+        if len(choices) <= _MOST_CHOICES and all(isinstance(choice, str) for choice in choices):
+            return Slot(name, told, choices)
+        return None
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return Slot(name, f"{told} number")
+    if kind != "string":
+        return None
+    told += f" {schema.get('format', 'text')}"
+    grounding = spec.grounding.get(name)
+    samples = grounding.choices if grounding is not None else tuple(map(str, schema.get("examples", ())))
+    return Slot(name, f"{told} such as {' , '.join(samples[:_SAMPLES])}" if samples else told)
+
+
+def _words(name: str) -> str:
+    return _CAMEL.sub(" ", name).replace("_", " ").replace("-", " ").replace(".", " ").lower()

@@ -1,0 +1,61 @@
+"""Asks the encoder what a sentence means: teaches it an agent's tools once, and reads sentences against them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from edged.agent.cards import Card, card
+from edged.agent.intent import Decision, NoTool, decide
+from edged.domain.resources import ToolSpec
+
+__all__ = ["Infer", "Reader"]
+
+_MOST_READ = (
+    4  # tools a sentence is read against; the shortlist by likeness misses the right one in well under 1 of 100
+)
+_MOST_EXAMPLES = 64
+
+
+class Infer(Protocol):
+    """One call of an encoder: the pool."""
+
+    def __call__(
+        self, model: str, verb: str, params: dict[str, Any], deadline_monotonic: float | None = None
+    ) -> Awaitable[Any]: ...
+
+
+class Reader:
+    """`model` is the encoder's name. `examples` gives confirmed sentences of an agent's tool, the newest first."""
+
+    def __init__(
+        self, infer: Infer, model: str, examples: Callable[[str, str], Sequence[str]] = lambda agent, tool: ()
+    ) -> None:
+        self._infer = infer
+        self._model = model
+        self._examples = examples
+
+    async def read(self, agent: str, specs: Sequence[ToolSpec], text: str, deadline: float | None) -> Decision:
+        """What `text` asks of these tools. Raises `Unavailable` kinds and ModelBroken."""
+        if not specs:
+            return NoTool(1.0)
+        cards = [card(spec) for spec in specs]
+        tools = [_taught(c, spec, self._examples(agent, spec.name)) for c, spec in zip(cards, specs, strict=True)]
+        key = hashlib.blake2b(repr(tools).encode(), digest_size=12).hexdigest()
+        asked = {"text": text, "key": key, "most": _MOST_READ}
+        seen = await self._infer(self._model, "understand", asked, deadline)
+        while not seen["known"]:  # a new worker, or new tools; another agent's teaching may push ours out in between
+            await self._infer(self._model, "teach", {"key": key, "tools": tools}, deadline)
+            seen = await self._infer(self._model, "understand", asked, deadline)
+        return decide(text, seen["tools"], cards, specs, cut=seen["cut"])
+
+
+def _taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str]) -> dict[str, Any]:
+    examples = [*confirmed, *spec.examples][:_MOST_EXAMPLES]
+    return {
+        "head": shown.head,
+        "slots": [[slot.text, list(slot.choices)] for slot in shown.slots],
+        "about": shown.head,
+        "examples": examples,
+    }

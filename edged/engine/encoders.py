@@ -1,0 +1,68 @@
+"""What is on disk of an encoder: a folder with `encoder.onnx`, `tokenizer.json`, and `reader.onnx` where it also reads arguments.
+
+Nothing is parsed here beyond the few words of `model.json`: protocol buffers are the worker's to open, and to die of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from edged.domain.errors import ModelBroken
+from edged.engine.catalog import ModelFacts
+
+__all__ = ["describe_encoder", "need_of_encoder", "resolve_encoder"]
+
+_NEEDED = ("encoder.onnx", "tokenizer.json", "model.json")
+_PARTS = (*_NEEDED, "reader.onnx")
+_PROCESS = (
+    110 << 20
+)  # Python, numpy, onnxruntime, tokenizers and the arithmetic's own buffers, as measured by `bench.intent`
+
+
+def resolve_encoder(path: str) -> Path:
+    """The folder of a spec's path; "bundled" is the one inside the package."""
+    return Path(str(files("edged"))) / "models" / "intent" if path == "bundled" else Path(path)
+
+
+def describe_encoder(path: str) -> tuple[ModelFacts, tuple[int, int]]:
+    """The facts of the folder, and a stamp that changes when a file in it does. Raises `ModelBroken`."""
+    folder = resolve_encoder(path)
+    try:
+        stats = {name: (folder / name).stat() for name in _PARTS if name in _NEEDED or (folder / name).exists()}
+        facts = json.loads((folder / "model.json").read_text())
+        width, longest = int(facts["width"]), int(facts["longest"])
+    except OSError as error:
+        raise ModelBroken(f"cannot read the encoder {folder.name}: {error}", path=str(folder)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelBroken(f"{folder / 'model.json'} cannot be read: {error!r}", path=str(folder)) from error
+    size = sum(status.st_size for status in stats.values())
+    stamp = (size, max(status.st_mtime_ns for status in stats.values()))
+    digest = hashlib.sha256(repr((str(folder), stamp)).encode()).hexdigest()
+    return (
+        ModelFacts(
+            path=str(folder),
+            name=str(facts.get("name", folder.name)),
+            architecture="encoder",
+            quantization=str(facts.get("quantization", "unknown")),
+            context_length=longest,
+            n_vocab=0,
+            n_layer=0,
+            n_embd=width,
+            n_head_kv=0,
+            head_dim_k=0,
+            head_dim_v=0,
+            file_bytes=size,
+            chat_template="",
+            dialect="none",
+            digest=digest,
+        ),
+        stamp,
+    )
+
+
+def need_of_encoder(facts: ModelFacts) -> int:
+    """Bytes that it holds when resident."""
+    return facts.file_bytes + _PROCESS

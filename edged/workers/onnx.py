@@ -1,0 +1,221 @@
+"""The child that runs the small ONNX encoders: `python -m edged.workers.onnx`.
+
+Verbs: `load`, `embed`, `teach` (the tools of an agent, kept under a key), `understand` (a sentence against them), `ping`. One
+thread of computing unless told otherwise, no memory arena, no spinning: on a device, what is not in use belongs to others. What is
+taught is forgotten with the process; `understand` says so, and the daemon teaches again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.domain.errors import BadRequest, ModelBroken
+from edged.workers.reading import options, spans
+from edged.workers.serve import Call, arguments, serve
+from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
+
+__all__ = ["Backend", "Encoder", "session"]
+
+Floats = NDArray[np.float32]
+_SENTENCE, _CARD = 0, 1
+_LONGEST_TEXT = 256  # tokens of a text to embed
+_BATCH = 16
+_TOOLSETS = 16
+
+
+def session(file: Path, threads: int) -> Any:
+    """An onnxruntime session as a device wants it. Raises `ModelBroken`."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    settings.enable_cpu_mem_arena = settings.enable_mem_pattern = False
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 4  # what goes wrong is raised; the library would also print it
+    try:
+        return ort.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        raise ModelBroken(f"onnxruntime cannot load {file.name}: {str(error)[:200]}", path=str(file)) from None
+
+
+class Encoder:
+    """Texts to states and unit vectors."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        try:
+            self.pieces = Pieces(str(folder / "tokenizer.json"))
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise ModelBroken(
+                f"cannot read {folder / 'tokenizer.json'}: {str(error)[:200]}", path=str(folder)
+            ) from None
+        self._session = session(folder / "encoder.onnx", threads)
+
+    def run(self, rows: list[tuple[int, ...]], kind: int) -> tuple[Floats, Floats]:
+        """States (B, S, width) and vectors (B, width) of token rows."""
+        width = max(map(len, rows))
+        ids = np.zeros((len(rows), width), np.int64)
+        mask = np.zeros_like(ids)
+        for at, row in enumerate(rows):
+            ids[at, : len(row)], mask[at, : len(row)] = row, 1
+        states, vectors = self._session.run(None, {"ids": ids, "mask": mask, "kind": np.full_like(ids, kind)})
+        return states, vectors
+
+    def embed(self, texts: list[str]) -> Floats:
+        """Unit vectors (len(texts), width), short ones batched with short ones."""
+        tokens = [self.pieces.sentence(text, _LONGEST_TEXT).ids for text in texts]
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        found: list[Floats] = [np.empty(0, np.float32)] * len(tokens)
+        for at in range(0, len(order), _BATCH):
+            chunk = order[at : at + _BATCH]
+            for i, vector in zip(chunk, self.run([tokens[i] for i in chunk], _SENTENCE)[1], strict=True):
+                found[i] = vector
+        return np.stack(found) if found else np.empty((0, 0), np.float32)
+
+
+class _Tool:
+    """A taught tool: its card's states and the vectors of what it is about and of its examples."""
+
+    def __init__(self, tokens: CardTokens, states: Floats, about: Floats, examples: Floats) -> None:
+        self.tokens, self.states, self.about, self.examples = tokens, states, about, examples
+
+    def likeness(self, vector: Floats) -> tuple[float, float]:
+        """Cosine with the description, and with the nearest example (-1: there is none)."""
+        nearest = float((self.examples @ vector).max()) if len(self.examples) else -1.0
+        return float(self.about @ vector), nearest
+
+
+class Backend:
+    """The models of this process and the handlers of its verbs."""
+
+    def __init__(self) -> None:
+        self._encoder: Encoder | None = None
+        self._reader: Any = None
+        self._taught: OrderedDict[str, list[_Tool]] = OrderedDict()
+
+    @property
+    def encoder(self) -> Encoder:
+        if self._encoder is None:
+            raise ModelBroken("no model is loaded")
+        return self._encoder
+
+    def load(self, call: Call) -> dict[str, Any]:
+        """{path: a folder, threads: 0 is one} -> {load_seconds}."""
+        started = time.monotonic()
+        folder, threads = Path(call.params["path"]), call.params["threads"] or 1
+        encoder = Encoder(folder, threads)
+        reader = session(folder / "reader.onnx", threads) if (folder / "reader.onnx").exists() else None
+        try:  # the library allocates what it needs, and files that do not belong together show it
+            states, _ = encoder.run([encoder.pieces.extremes()], _SENTENCE)
+            if reader is not None:
+                reader.run(
+                    None,
+                    _feed(states, [_Tool(CardTokens((1, 2), (0,), ((),)), states[0], states[0, 0], states[0, :0])]),
+                )
+        except Exception as error:
+            detail = f"encoder.onnx, reader.onnx and tokenizer.json do not fit together: {str(error)[:200]}"
+            raise ModelBroken(detail, path=str(folder)) from None
+        self._encoder, self._reader = encoder, reader
+        return {"load_seconds": time.monotonic() - started}
+
+    def embed(self, call: Call) -> dict[str, Any]:
+        """{texts} -> {width, vectors: float32 little-endian, a row a text}."""
+        vectors = self.encoder.embed(call.params["texts"])
+        return {"width": int(vectors.shape[1]), "vectors": vectors.astype("<f4").tobytes()}
+
+    def teach(self, call: Call) -> None:
+        """{key, tools: [{head, slots: [[text, choices]], about, examples}]}: keep the tools of an agent under `key`."""
+        tools = call.params["tools"]
+        tokens = [self.encoder.pieces.card(tool["head"], tool["slots"]) for tool in tools]
+        texts = [text for tool in tools for text in (tool["about"], *tool["examples"])]
+        vectors, taught = iter(self.encoder.embed(texts)), []
+        for tool, card in zip(tools, tokens, strict=True):
+            states = self.encoder.run([card.ids], _CARD)[0][0]
+            about, examples = next(vectors), [next(vectors) for _ in tool["examples"]]
+            taught.append(_Tool(card, states, about, np.array(examples, np.float32)))
+        self._taught[call.params["key"]] = taught
+        while len(self._taught) > _TOOLSETS:
+            self._taught.popitem(last=False)
+
+    def understand(self, call: Call) -> dict[str, Any]:
+        """{text, key, most} -> {known: False} when `teach` has to come first, else {known, cut, tools: [...]}, likeliest first.
+
+        A tool is {index, about, example, act, part, slots}: cosines, scores against 0 for "none", and for each slot either
+        {options} or {spans, absent} (see `reading`). At most `most` tools are read; the others are too unlike.
+        """
+        tools = self._taught.get(call.params["key"])
+        if tools is None:
+            return {"known": False}
+        self._taught.move_to_end(call.params["key"])
+        if self._reader is None:
+            raise BadRequest("this model encodes and does not read")
+        text = call.params["text"]
+        tokens = self.encoder.pieces.sentence(text)
+        states, vectors = self.encoder.run([tokens.ids], _SENTENCE)
+        likeness = [tool.likeness(vectors[0]) for tool in tools]
+        order = sorted(range(len(tools)), key=lambda i: -max(likeness[i]))[: call.params["most"]]
+        found = self._read(text, tokens, states, [tools[i] for i in order]) if order else []
+        for entry, i in zip(found, order, strict=True):
+            entry |= {"index": i, "about": likeness[i][0], "example": likeness[i][1]}
+        return {"known": True, "cut": tokens.cut, "tools": found}
+
+    def _read(self, text: str, tokens: SentenceTokens, states: Floats, tools: list[_Tool]) -> list[dict[str, Any]]:
+        feed = _feed(states, tools)
+        act, part, start, end, absent, option = self._reader.run(None, feed)
+        return [
+            {
+                "act": float(act[row]),
+                "part": float(part[row]),
+                "slots": [
+                    {"options": options(option[row], choices, float(absent[row, at]))}
+                    if choices
+                    else _pointed(text, tokens, start[row, at], end[row, at], float(absent[row, at]))
+                    for at, choices in enumerate(tool.tokens.choices)
+                ],
+            }
+            for row, tool in enumerate(tools)
+        ]
+
+    def ping(self, call: Call) -> None:
+        """Nothing: the answer is that it was reached."""
+
+
+def _feed(states: Floats, tools: list[_Tool]) -> dict[str, Any]:
+    """What the reader takes: one sentence's states and the tools' cards, padded."""
+    width, places = max(len(t.states) for t in tools), max(1, *(len(t.tokens.slots) for t in tools))
+    cards = np.zeros((len(tools), width, states.shape[2]), np.float32)
+    mask, markers = np.zeros((len(tools), width), np.int64), np.zeros((len(tools), places), np.int64)
+    for row, tool in enumerate(tools):
+        cards[row, : len(tool.states)], mask[row, : len(tool.states)] = tool.states, 1
+        markers[row, : len(tool.tokens.slots)] = tool.tokens.slots
+    return {"sentence": states, "cards": cards, "card_mask": mask, "markers": markers}
+
+
+def _pointed(text: str, tokens: SentenceTokens, start: Floats, end: Floats, absent: float) -> dict[str, Any]:
+    found, missing = spans(text, tokens.offsets, start, end, absent)
+    return {"spans": found, "absent": missing}
+
+
+def main() -> None:
+    connection, _ = arguments()
+    backend = Backend()
+    handlers = {
+        "load": backend.load,
+        "embed": backend.embed,
+        "teach": backend.teach,
+        "understand": backend.understand,
+        "ping": backend.ping,
+    }
+    serve(connection, handlers)
+
+
+if __name__ == "__main__":
+    main()

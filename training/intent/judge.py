@@ -1,0 +1,110 @@
+"""How well the exported models understand development tools: `python -m training.intent.judge [--fit]`.
+
+`training/dev/` holds tools and sentences that no training run reads. Here the thresholds and weights of `edged/agent/intent.py` are set;
+the benchmark's held-out sets are never looked at for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.heldout_samples import Sample, unseen_samples
+from edged.agent import intent
+from edged.agent.cards import card
+from edged.workers.onnx import Backend
+from training.material import read_tools
+
+DEV = Path(__file__).parents[1] / "dev"
+
+
+@dataclass(slots=True)
+class _Call:
+    params: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Seen:
+    """A sample and what the worker told of it."""
+
+    sample: Sample
+    tools: list[dict[str, Any]]
+    cut: bool
+
+
+def see(backend: Backend, sample: Sample, most: int = 4) -> Seen:
+    cards = [card(spec) for spec in sample.specs]
+    tools = [
+        {"head": c.head, "slots": [[s.text, list(s.choices)] for s in c.slots], "about": c.head, "examples": list(spec.examples)}
+        for c, spec in zip(cards, sample.specs, strict=True)
+    ]
+    backend.teach(_Call({"key": "k", "tools": tools}))  # type: ignore[arg-type]
+    found = backend.understand(_Call({"key": "k", "text": sample.sentence, "most": most}))  # type: ignore[arg-type]
+    return Seen(sample, found["tools"], found["cut"])
+
+
+def judge(seen: list[Seen], show: int = 0) -> dict[str, float]:
+    """Shares: of the calls that were wanted, exact; of all requests, wrong calls; recall and precision of "no tool"."""
+    c: Counter[str] = Counter()
+    for s in seen:
+        cards = [card(spec) for spec in s.sample.specs]
+        decided = intent.decide(s.sample.sentence, s.tools, cards, s.sample.specs, cut=s.cut)
+        kind, wanted = type(decided).__name__, s.sample.wanted
+        c["all"] += 1
+        c["wanted"] += wanted is not None
+        c[f"{'call' if wanted else 'none'} {kind}"] += 1
+        ok = isinstance(decided, intent.Act) and wanted is not None and same((decided.call.name, decided.call.arguments), wanted)
+        c["exact"] += ok
+        wrong = isinstance(decided, intent.Act) and not ok
+        c["wrong"] += wrong
+        if wanted:
+            names = [s.sample.specs[t["index"]].name for t in s.tools]
+            c["shortlisted"] += wanted[0] in names
+            c["tool"] += names[max(range(len(names)), key=lambda i: s.tools[i]["act"])] == wanted[0]
+        if (wrong or (wanted and not ok)) and c["shown"] < show:
+            c["shown"] += 1
+            print(f"  {s.sample.sentence!r}: wanted {wanted}\n      {decided}")
+    claimed = c["call NoTool"] + c["none NoTool"]
+    return {
+        "exact": c["exact"] / max(1, c["wanted"]),
+        "tool": c["tool"] / max(1, c["wanted"]),
+        "shortlisted": c["shortlisted"] / max(1, c["wanted"]),
+        "wrong": c["wrong"] / max(1, c["all"]),
+        "ask back, wrongly": c["call AskBack"] / max(1, c["wanted"]),
+        "passed on": c["call PassOn"] / max(1, c["wanted"]),
+        "none recall": c["none NoTool"] / max(1, c["all"] - c["wanted"]),
+        "none precision": c["none NoTool"] / max(1, claimed),
+        "none acted": c["none Act"] / max(1, c["all"] - c["wanted"]),
+    }
+
+
+def same(said: tuple[str, dict[str, Any]], wanted: tuple[str, dict[str, Any]]) -> bool:
+    def fold(arguments: dict[str, Any]) -> dict[str, Any]:
+        return {k: v.lower() if isinstance(v, str) else v for k, v in arguments.items()}
+
+    return said[0] == wanted[0] and fold(said[1]) == fold(wanted[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="edged/models/intent")
+    parser.add_argument("--count", type=int, default=800)
+    parser.add_argument("--show", type=int, default=0)
+    parser.add_argument("--others", type=int, nargs=2, default=(3, 5))
+    parser.add_argument("--file", type=Path, default=DEV / "unseen.txt")
+    options = parser.parse_args()
+    backend = Backend()
+    backend.load(_Call({"path": options.models, "threads": 1}))  # type: ignore[arg-type]
+    seen = [see(backend, s) for s in unseen_samples(options.count, 77, tuple(options.others), options.file)]
+    for name, share in judge(seen, options.show).items():
+        print(f"{name:20} {share:.3f}")
+
+
+if __name__ == "__main__":
+    main()
