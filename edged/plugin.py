@@ -18,7 +18,7 @@ import threading
 import time
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -190,8 +190,8 @@ binding = Binding()
 
 def tool(
     *,
-    say: str | None = None,
-    say_error: str | None = None,
+    say: str | Mapping[str, str] | None = None,
+    say_error: str | Mapping[str, str] | None = None,
     idempotent: bool = True,
     timeout: float = 5.0,
     examples: Sequence[str] = (),
@@ -199,8 +199,9 @@ def tool(
     """Register a function as a tool; it stays a plain function.
 
     `say` and `say_error` are `str.format` templates over the result's fields and the arguments (`{error}` in `say_error`);
-    with `say`, no language model is needed for the answer. `idempotent=False` keeps the daemon from ever running a call
-    twice. `timeout` is seconds. `examples` are sentences that mean this tool. Raises TypeError for annotations it can't read.
+    with `say`, no language model is needed for the answer. A mapping gives one a language: `{"en": ..., "de": ...}`.
+    `idempotent=False` keeps the daemon from ever running a call twice. `timeout` is seconds. `examples` are sentences that mean
+    this tool. Raises TypeError for annotations it can't read.
     """
     options = {"say": say, "say_error": say_error, "idempotent": idempotent, "timeout": timeout}
 

@@ -25,6 +25,7 @@ _EXAMPLE = (0.0, 0.0)
 _SURE = 0.5
 _NONE = 0.5
 _LOOKED_PAST = 0.7
+_LIKELY = 0.1  # the share of chance below which a tool is not worth a language model's time
 _CALL = "intent-1"
 
 
@@ -47,7 +48,8 @@ class AskBack:
 
 @dataclass(frozen=True, slots=True)
 class PassOn:
-    """Not sure enough: for the language model, with the likely `tools`, best first. `several`: more than one thing is asked."""
+    """Not sure enough: for the language model, with the likely `tools`, best first. `several`: more than one thing is asked, which
+    no local tier does: half of a request done in silence is worse than none."""
 
     tools: tuple[str, ...]
     several: bool = False
@@ -85,7 +87,9 @@ def decide(
         return NoTool(1.0)
     acts, parts, none = _chances(tools)
     best = max(range(len(tools)), key=lambda i: acts[i])
-    likely = tuple(specs[tools[i]["index"]].name for i in sorted(range(len(tools)), key=lambda i: -acts[i] - parts[i]))
+    shares = [act + part for act, part in zip(acts, parts, strict=True)]
+    order = sorted(range(len(tools)), key=lambda i: -shares[i])
+    likely = tuple(specs[tools[i]["index"]].name for i in order if shares[i] >= _LIKELY or i == order[0])
     if cut or sum(parts) > max(acts[best], none):
         return PassOn(likely, several=not cut)
     if none > _NONE:

@@ -10,16 +10,17 @@ from dataclasses import replace
 from typing import Protocol
 
 from edged.agent import wording
+from edged.agent.asked import Asked
 from edged.agent.dialect import DIALECTS, Dialect
 from edged.agent.intent import Act, AskBack, Decision, NoTool, PassOn
 from edged.agent.reader import Reader
-from edged.agent.reflex import Reflex, compile_reflex, match
+from edged.agent.reflex import Reflex, compile_book, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
 from edged.agent.turn import Escalate, Transcript
 from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound, Unavailable
 from edged.domain.messages import Message, Reply, ReplyStatus, Request, Stage, Tier
 from edged.domain.ports import ChatModel
-from edged.domain.resources import Agent, ToolSpec
+from edged.domain.resources import Agent, Phrasebook, ToolSpec
 
 __all__ = ["History", "Router", "Tools"]
 
@@ -44,7 +45,8 @@ class History(Protocol):
 class Router:
     """All agents of the device and the ways to answer for them. `cloud` is None where none is configured.
 
-    `dialects` maps a model's name to its dialect's name; what is not named speaks "hermes".
+    `dialects` maps a model's name to its dialect's name; what is not named speaks "hermes". `phrases` are the plugins' sentence
+    patterns, tried after the agent's own. Raises ConfigError for patterns that cannot be read.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Router:
         history: History,
         dialects: Callable[[str], str],
         reader: Reader | None = None,
+        phrases: Sequence[Phrasebook] = (),
     ) -> None:
         self._agents = agents
         self._tools = tools
@@ -66,9 +69,11 @@ class Router:
         self._history = history
         self._dialects = dialects
         self._reader = reader
+        self._asked = Asked()
         self._spoken: dict[str, Dialect] = {}
+        shared = [reflex for book in phrases for reflex in compile_book(book)]
         self._reflexes: dict[str, tuple[Reflex, ...]] = {
-            name: tuple(compile_reflex(*reflex) for reflex in agent.reflexes) for name, agent in agents.items()
+            name: (*compile_book(agent.phrases), *shared) for name, agent in agents.items()
         }
 
     @property
@@ -97,7 +102,7 @@ class Router:
             if reply is not None:
                 return await self._kept(request, agent, Outcome(reply))
         began = time.perf_counter()
-        decided = await self._understood(agent, specs, request.text, deadline_monotonic)
+        decided = await self._understood(request, agent, specs, deadline_monotonic)
         stages = () if decided is None else (Stage("intent", time.perf_counter() - began),)
         step = _without_model(decided, Tier.MODEL in agent.tiers)
         if step is not None:
@@ -118,13 +123,26 @@ class Router:
         return await self._kept(request, agent, outcome)
 
     async def _understood(
-        self, agent: Agent, specs: Sequence[ToolSpec], text: str, deadline: float | None
+        self, request: Request, agent: Agent, specs: Sequence[ToolSpec], deadline: float | None
     ) -> Decision | None:
-        """What the intent tier makes of it; None where there is none, or where its encoder cannot run now: a slower tier can."""
+        """What the intent tier makes of it; None where there is none, or where its encoder cannot run now: a slower tier can.
+
+        Within a session, a request that is no call by itself may be the answer to what was asked back.
+        """
         if self._reader is None or Tier.INTENT not in agent.tiers:
             return None
+        conversation = f"{request.agent} {request.caller.door} {request.caller.id} {request.session}"
+        before = self._asked.take(conversation) if request.session is not None else None
         try:
-            return await self._reader.read(agent.name, specs, text, deadline)
+            decided = await self._reader.read(agent.name, specs, request.text, deadline)
+            text = request.text
+            if before is not None and not isinstance(decided, Act):
+                joined = await self._reader.read(agent.name, specs, f"{before}, {request.text}", deadline)
+                if isinstance(joined, Act | AskBack):
+                    decided, text = joined, f"{before}, {request.text}"
+            if isinstance(decided, AskBack) and request.session is not None:
+                self._asked.note(conversation, text)
+            return decided
         except DeadlineExceeded:
             raise
         except Unavailable as error:
@@ -167,7 +185,7 @@ class Router:
         if call is None:
             return None
         [result] = await self._runner.call(request, specs, [call], 0, deadline)
-        text = wording.said(known[call.name], call, result) or wording.bare(result)
+        text = wording.said(known[call.name], call, result, agent.language) or wording.bare(result)
         return reflex_reply(request, call, result, text, time.perf_counter() - began)
 
     async def _dialect(self, model: str) -> Dialect:
@@ -198,6 +216,8 @@ def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None
         case AskBack(tool, _, missing):
             lacking = " and ".join(name.replace("_", " ") for name in missing)
             return Escalate("missing_argument", f"Which {lacking} is meant, for {tool.replace('_', ' ')}?")
+        case PassOn(several=True):
+            return Escalate("several_requests", "That is more than one thing. Please ask for one at a time.")
         case NoTool():
             return Escalate("no_tool_fits", "No tool on this device fits the request.")
         case Act():

@@ -49,8 +49,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Escalate:
-    """The end of what this device can do. `reason` is a stable word: "no_tool_fits", "missing_argument", "malformed",
-    "too_many_steps", "caller_asked"; `text` says it to a person."""
+    """The end of what this device can do. `reason` is a stable word: "no_tool_fits", "missing_argument", "several_requests",
+    "malformed", "too_many_steps", "caller_asked"; `text` says it to a person."""
 
     reason: str
     text: str
@@ -129,7 +129,7 @@ def on_results(transcript: Transcript, results: Sequence[ToolResult]) -> tuple[T
         return _generate(transcript)
     call, result = transcript.calls[-1], results[-1]
     spec = transcript.spec(call.name)
-    said = wording.said(spec, call, result) if spec is not None else None
+    said = wording.said(spec, call, result, transcript.agent.language) if spec is not None else None
     if said is not None or not result.ok or Tier.MODEL not in transcript.agent.tiers:
         return transcript, Answer(said or wording.bare(result))
     return _generate(replace(transcript, phase="word", draft=(call, result)))

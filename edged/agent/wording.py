@@ -20,9 +20,9 @@ _CAPITALISED = re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][\w-]*")
 _WORD = re.compile(r"\w+")
 
 
-def said(spec: ToolSpec, call: ToolCall, result: ToolResult) -> str | None:
-    """The tool's template filled in, or None if it has none for this outcome or a field is absent."""
-    template = spec.say if result.ok else spec.say_error
+def said(spec: ToolSpec, call: ToolCall, result: ToolResult, language: str) -> str | None:
+    """The tool's template filled in, or None if it has none for this outcome and language, or a field is absent."""
+    template = _in(language, spec.say if result.ok else spec.say_error)
     if template is None:
         return None
     content = result.content if isinstance(result.content, Mapping) else {"result": result.content}
@@ -30,6 +30,13 @@ def said(spec: ToolSpec, call: ToolCall, result: ToolResult) -> str | None:
         return template.format_map({**call.arguments, **content, "error": result.error or ""})
     except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         return None
+
+
+def _in(language: str, template: str | Mapping[str, str] | None) -> str | None:
+    """A template without a language serves all; of several, the agent's, then that of its language without the country."""
+    if template is None or isinstance(template, str):
+        return template
+    return template.get(language) or template.get(language.partition("-")[0])
 
 
 def bare(result: ToolResult) -> str:

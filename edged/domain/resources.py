@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
-__all__ = ["Agent", "Budget", "Grounding", "ModelSpec", "Pressure", "ToolSpec"]
+__all__ = ["Agent", "Budget", "Grounding", "ModelSpec", "Phrasebook", "Pressure", "ToolSpec"]
 
 GroundingKind = Literal["span", "number", "choice"]
 
@@ -29,7 +30,8 @@ class ToolSpec:
 
     `parameters` is a JSON schema of type object. `grounding` maps parameter names to where their values come from.
     `say` and `say_error` are `str.format`-style templates over the result's fields and the arguments (`{error}` in
-    `say_error`). `timeout` is seconds. A tool that is not `idempotent` is recorded before it runs and is never run twice.
+    `say_error`), one for all or one a language ("en", "de", "pt-BR"). `timeout` is seconds. A tool that is not `idempotent`
+    is recorded before it runs and is never run twice.
     """
 
     name: str
@@ -37,8 +39,8 @@ class ToolSpec:
     parameters: dict[str, Any]
     plugin: str = ""
     grounding: dict[str, Grounding] = field(default_factory=dict)
-    say: str | None = None
-    say_error: str | None = None
+    say: str | Mapping[str, str] | None = None
+    say_error: str | Mapping[str, str] | None = None
     idempotent: bool = True
     timeout: float = 5.0
     examples: tuple[str, ...] = ()
@@ -70,7 +72,7 @@ class ToolSpec:
 class Agent:
     """One agent: a few lines of configuration.
 
-    `tools` are names of tools or "plugin.*". `reflexes` map sentence patterns to calls (`agent/reflex`). `escalate`
+    `tools` are names of tools or "plugin.*". `reflexes`, `lists` and `rules` are those of a `Phrasebook`. `escalate`
     "never" is what an operator writes as `local_only = true`. `max_steps` bounds generations, `deadline` is seconds.
     """
 
@@ -86,6 +88,28 @@ class Agent:
     reflexes: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     roles: tuple[str, ...] = ()
     memory: int = 0
+    language: str = "en"
+    lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def phrases(self) -> Phrasebook:
+        return Phrasebook(self.reflexes, self.lists, self.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrasebook:
+    """Sentence patterns and the words that they are written with, an agent's or a plugin's (`agent/reflex`).
+
+    `reflexes` are (pattern, tool, arguments that the pattern fixes). `lists` map words to the values that they mean, `rules` name
+    parts of patterns. `plugin` is the one whose tools they call, "" for any; `file` is where they stand, if that is not told.
+    """
+
+    reflexes: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
+    plugin: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,8 @@ class Pool:
             raise Unavailable("the daemon is stopping", retry_after=5.0)
         if len(self._waiting) >= _WAITING_MAX:
             raise QueueFull("too many generations wait for a model", retry_after=2.0)
-        await record.read(self._state_dir)
+        if name not in self._residents:  # what is resident is served as it was loaded, also when its file was replaced
+            await record.read(self._state_dir)
         arrived = self._clock()
         granted: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
         limit = math.inf if deadline is None else deadline

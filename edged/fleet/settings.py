@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from edged.agent.reflex import compile_reflex
+from edged.agent.reflex import compile_book
 from edged.domain.errors import ConfigError
 from edged.domain.resources import Agent, Budget, ModelSpec
 
@@ -36,8 +36,17 @@ def _bytes(value: object) -> object:
     return value
 
 
+def _are_words(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
+
+
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
 Name = Annotated[str, Field(pattern=_NAME)]
+Word = Annotated[str, Field(pattern=r"^\w{1,64}$")]
+Words = Annotated[
+    dict[Annotated[str, Field(min_length=1)], str | int | float | bool],
+    BeforeValidator(lambda words: {word: word for word in words} if _are_words(words) else words),
+]
 
 
 class _Table(BaseModel):
@@ -100,15 +109,6 @@ class ReflexSettings(_Table):
     tool: str
     arguments: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("pattern")
-    @classmethod
-    def _readable(cls, pattern: str) -> str:
-        try:
-            compile_reflex(pattern, "", {})
-        except ConfigError as error:
-            raise ValueError(f"cannot be read: {error.__cause__}") from None
-        return pattern
-
 
 class AgentSettings(_Table):
     model: Name = "bundled"
@@ -121,7 +121,10 @@ class AgentSettings(_Table):
     deadline: float = Field(default=30.0, gt=0, le=86400)
     roles: tuple[str, ...] = ()
     memory: int = Field(default=0, ge=0, le=64)
+    language: str = Field(default="en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
     reflexes: tuple[ReflexSettings, ...] = ()
+    lists: dict[Word, Words] = Field(default_factory=dict)
+    rules: dict[Word, str] = Field(default_factory=dict)
 
 
 class Settings(_Table):
@@ -150,6 +153,15 @@ class Settings(_Table):
                 raise ValueError(
                     f"agents.{name}.model: there is no language model {agent.model!r}; configured are: {known}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _patterns_are_read(self) -> Settings:
+        for name, agent in self.agent_specs().items():
+            try:
+                compile_book(agent.phrases)
+            except ConfigError as error:
+                raise ValueError(f"agents.{name}.{error.fields['key']}: cannot be read: {error.__cause__}") from None
         return self
 
     def resolve(self, path: Path) -> Path:

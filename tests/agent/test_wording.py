@@ -29,7 +29,15 @@ def spec(say: str | None, say_error: str | None = None) -> ToolSpec:
     ],
 )
 def test_said(template: ToolSpec, result: ToolResult, text: str | None) -> None:
-    assert said(template, CALL, result) == text
+    assert said(template, CALL, result, "en") == text
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "4 left"), ("de", "noch 4"), ("de-AT", "noch 4"), ("pt-BR", "sobram 4"), ("fr", None)]
+)
+def test_said_in_the_agents_language(language: str, text: str | None) -> None:
+    template = ToolSpec("stock", "d", {}, say={"en": "{stock} left", "de": "noch {stock}", "pt-BR": "sobram {stock}"})
+    assert said(template, CALL, GOOD, language) == text
 
 
 def test_bare() -> None:

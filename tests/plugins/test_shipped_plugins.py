@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from edged.agent import wording
 from edged.domain.messages import Event, ToolCall, ToolResult
 from edged.domain.meters import Meters
 from edged.tools.host import Host
@@ -57,10 +58,9 @@ async def said(host: Host, name: str, /, **arguments: Any) -> str:
     """The sentence that reflex and intent would answer with."""
     (spec,) = await host.specs([name])
     result = await run(host, name, **arguments)
-    if not result.ok:
-        return (spec.say_error or "").format(**arguments, error=result.error)
-    assert all(isinstance(value, str | int | float | bool) for value in result.content.values()), "results are flat"
-    return (spec.say or "{}").format(result.content, **{**arguments, **result.content})
+    if result.ok:
+        assert all(isinstance(value, str | int | float | bool) for value in result.content.values()), "results are flat"
+    return wording.said(spec, ToolCall("c", name, arguments), result, "en") or wording.bare(result)
 
 
 async def test_names_parameters_and_descriptions(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ __all__ = ["Group", "Groups", "Kind", "spec_of"]
 Kind = Literal["act", "part", "none"]
 Span = tuple[int, int]
 _SLOT = re.compile(r"\{(\w+)\}")
+# "the red van" is a red van, but "the day after tomorrow" and "the first of may" are no thing with an article.
+_ARTICLE = re.compile(r"(?:the|an?) (?!\d|day|week|first|second|third|end|next|last|\w+(?:th|st|nd|rd)\b|half|quarter|hour)", re.I)
 _SYLLABLES = "ba ko ri tel mon san vi lu dar fen zo pra ki nor um el ta gri sho we dax lin or qua ry bel".split()
 _ALSO = (" and ", " and ", " and then ", " then ", ", also ", " and also ", ". also ", ". then ", ", and after that ", " plus ")
 _NOT = (
@@ -94,11 +96,11 @@ class Groups:
         tool = rng.choice(home.tools)
         listed = self._company(rng, home, tool)
         chance = rng.random()
-        if chance < 0.56:
+        if chance < 0.64:
             return self._act(rng, tool, listed, rng.choice(tool.asks))
-        if chance < 0.62 and tool.lacks:
+        if chance < 0.70 and tool.lacks:
             return self._act(rng, tool, listed, rng.choice(tool.lacks))
-        if chance < 0.70:
+        if chance < 0.77:
             return self._part(rng, home, tool, listed)
         return self._none(rng, tool, listed)
 
@@ -107,7 +109,7 @@ class Groups:
     def _company(self, rng: random.Random, home: Field, tool: Tool) -> list[Tool]:
         """The tool and what stands beside it: its nearest neighbours mostly, for these have to be told apart."""
         near = self._near[f"{home.name}.{tool.key}"]
-        count = rng.choice((1, 2, 3, 3, 3, 4))
+        count = rng.choice((1, 1, 2, 2, 3, 4))
         chosen: list[Tool] = []
         for _ in range(count):
             if rng.random() < 0.65:
@@ -194,7 +196,8 @@ class Groups:
             param = by_key[found[1]]
             text += ask.text[end : found.start()]
             spoken = self._value(rng, param, fixed)
-            spans[param.key] = (len(text), len(text) + len(spoken))
+            own = _ARTICLE.match(spoken) if param.kind == "text" else None
+            spans[param.key] = (len(text) + (own.end() if own else 0), len(text) + len(spoken))
             text, end = text + spoken, found.end()
         return _Said(text + ask.text[end:], spans, fixed)
 

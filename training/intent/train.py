@@ -6,7 +6,6 @@ The encoder and its lowest layers stay as they are; only the reader's own layers
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from training.intent.rows import Group, Groups, read_fields
 from training.material import Field, Tool, slots
 
 _BODY_RATE, _HEAD_RATE = 1.2e-4, 1e-3
-_DROPOUT = 0.08
+_FALL = 0.4  # of the time, in which the rates fall to zero
 _NEVER = -1e4
 
 
@@ -151,14 +150,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--sentences", type=int, default=32, help="a batch")
+    parser.add_argument("--sentences", type=int, default=40, help="a batch")
+    parser.add_argument("--resume", type=Path, help="a checkpoint to go on from (one before the rate fell: steady.pt)")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     encoder, pieces = read_weights(options.encoder / "model.safetensors"), Pieces(str(options.encoder / "tokenizer.json"))
     reader = Reader(encoder)
-    for layer in reader.layers:
-        layer.dropout.p = _DROPOUT
+    if options.resume:
+        reader.load_state_dict(torch.load(options.resume))
     fields = read_fields()
     near = neighbours(fields, encoder, pieces)
     groups = Groups.load(fields, near)
@@ -166,10 +166,13 @@ def main() -> None:
     check = [groups.group(random.Random(10_000 + i)) for i in range(400)]
     heads = [p for n, p in reader.named_parameters() if not n.startswith("layers.")]
     optimizer = torch.optim.AdamW([{"params": reader.layers.parameters()}, {"params": heads}], weight_decay=0.01)
-    began, step, running = time.monotonic(), 0, 0.0
+    began, step, running, steady = time.monotonic(), 0, 0.0, False
     while (done := (time.monotonic() - began) / 60 / options.minutes) < 1:
         for part, rate in zip(optimizer.param_groups, (_BODY_RATE, _HEAD_RATE), strict=True):
-            part["lr"] = rate * min(1, (step + 1) / 100) * max(0.02, 1 - done)
+            part["lr"] = rate * min(1.0, (step + 1) / 60, max(0.02, (1 - done) / _FALL))
+        if done > 1 - _FALL and not steady:
+            save(reader, options.out / "steady.pt")
+            steady = True
         loss = losses(reader, encoder, collate(pieces, [groups.group(rng) for _ in range(options.sentences)]))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
@@ -178,9 +181,9 @@ def main() -> None:
         step, running = step + 1, 0.98 * running + 0.02 * loss.item()
         if step % 300 == 0:
             report(reader, encoder, pieces, check, f"step {step} {(time.monotonic() - began) / 60:.1f} min loss {running:.3f}")
-            save(reader, options.out, step)
+            save(reader, options.out / "reader.pt")
     report(reader, encoder, pieces, check, f"end, step {step}")
-    save(reader, options.out, step)
+    save(reader, options.out / "reader.pt")
 
 
 @torch.no_grad()
@@ -195,11 +198,10 @@ def report(reader: Reader, encoder: Encoder, pieces: Pieces, groups: Sequence[Gr
     reader.train()
 
 
-def save(reader: Reader, out: Path, step: int) -> None:
-    temporary = out / "reader.tmp"
+def save(reader: Reader, to: Path) -> None:
+    temporary = to.with_suffix(".tmp")
     torch.save(reader.state_dict(), temporary)
-    temporary.replace(out / "reader.pt")
-    (out / "progress.json").write_text(json.dumps({"step": step}))
+    temporary.replace(to)
 
 
 if __name__ == "__main__":

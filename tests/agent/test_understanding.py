@@ -1,0 +1,158 @@
+"""The intent tier in the cascade. The encoder is scripted here, by sentence; `tests/workers/test_onnx.py` has the real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edged.agent.reader import Reader
+from edged.agent.router import Router
+from edged.agent.runner import Runner
+from edged.domain.errors import DeadlineExceeded, EdgedError, EngineCrashed, ModelBroken
+from edged.domain.messages import ReplyStatus, Tier
+from edged.domain.resources import Agent, Grounding, ToolSpec
+from edged.store.database import Database
+from edged.store.effects import Effects
+from edged.store.sessions import Sessions
+
+from .scripted import CALL, Model, Tools, ask
+
+DIM = ToolSpec(
+    "dim",
+    "Dim a light",
+    {"type": "object", "properties": {"percent": {"type": "integer"}}, "required": ["percent"]},
+    grounding={"percent": Grounding("number")},
+    say="Dimmed to {percent}.",
+)
+BARE = ToolSpec("bare", "Tell a number", {"type": "object", "properties": {}})
+KIOSK = Agent("kiosk", "m", ("dim", "bare"))
+UNSAID = {"spans": [], "absent": 0.99}
+
+
+class Encoder:
+    """Forgets what it was taught every time it is asked to; answers by the first word of the sentence."""
+
+    def __init__(self, error: EdgedError | None = None) -> None:
+        self.known: set[str] = set()
+        self.verbs: list[str] = []
+        self.error = error
+
+    async def __call__(
+        self, model: str, verb: str, params: dict[str, Any], deadline_monotonic: float | None = None
+    ) -> Any:
+        self.verbs.append(verb)
+        if self.error is not None:
+            raise self.error
+        if verb == "teach":
+            self.known.add(params["key"])
+            return None
+        if params["key"] not in self.known:
+            return {"known": False}
+        return {"known": True, "cut": False, "tools": self.tools(params["text"])}
+
+    def tools(self, text: str) -> list[dict[str, Any]]:
+        dim, bare, part = {"dim": (9.0, -9.0, -9.0), "number": (-9.0, 9.0, -9.0), "both": (0.0, 0.0, 9.0)}.get(
+            text.split()[0], (0.0, -9.0, -9.0) if text.startswith("perhaps") else (-9.0, -9.0, -9.0)
+        )
+        digits = next((i for i, c in enumerate(text) if c.isdigit()), None)
+        said = UNSAID if digits is None else {"spans": [(digits, digits + 2, 0.99)], "absent": 0.01}
+        rest = {"about": 0.5, "example": -1.0}
+        return [
+            {"index": 0, "act": dim, "part": part, "slots": [said], **rest},
+            {"index": 1, "act": bare, "part": part, "slots": [], **rest},
+        ]
+
+
+def router(db: Database, encoder: Encoder, model: Model, agent: Agent = KIOSK, tools: Tools | None = None) -> Router:
+    tools = tools or Tools(DIM, BARE)
+    runner = Runner(tools, Effects(db))
+    reader = Reader(encoder, "encoder")
+    return Router({agent.name: agent}, tools, runner, model, None, Sessions(db), lambda _: "edged", reader)
+
+
+async def test_a_clear_sentence_needs_no_model(db: Database) -> None:
+    encoder, model = Encoder(), Model()
+    outcome = await router(db, encoder, model).answer(ask("dim it to 20 please"), None)
+    reply = outcome.reply
+    assert (reply.text, reply.tier, reply.status) == ("Dimmed to 20.", Tier.INTENT, ReplyStatus.DONE)
+    assert reply.tool_calls[0].arguments == {"percent": 20}
+    assert [stage.name for stage in reply.stages] == ["intent", "tool:dim"]
+    assert model.asked == [] and encoder.verbs == ["understand", "teach", "understand"]
+
+
+async def test_tools_are_taught_once(db: Database) -> None:
+    encoder = Encoder()
+    door = router(db, encoder, Model())
+    for _ in range(3):
+        await door.answer(ask("dim it to 20 please"), None)
+    assert encoder.verbs.count("teach") == 1
+
+
+async def test_a_result_without_a_template_is_worded_by_the_model(db: Database) -> None:
+    model = Model("It is 3.")
+    outcome = await router(db, Encoder(), model).answer(ask("number please"), None)
+    assert (outcome.reply.text, outcome.reply.tier) == ("It is 3.", Tier.INTENT)
+    assert outcome.reply.usage.completion == 3
+    quiet = Agent("kiosk", "m", ("dim", "bare"), tiers=("reflex", "intent"))
+    outcome = await router(db, Encoder(), Model(), quiet).answer(ask("number please"), None)
+    assert outcome.reply.text == "n: 3"
+
+
+async def test_no_tool_is_the_end_of_it(db: Database) -> None:
+    model = Model()
+    outcome = await router(db, Encoder(), model).answer(ask("sing me a song"), None)
+    assert outcome.escalate is not None and outcome.escalate.reason == "no_tool_fits"
+    assert model.asked == [] and [stage.name for stage in outcome.reply.stages] == ["intent"]
+
+
+async def test_two_things_at_once_are_not_half_done(db: Database) -> None:
+    tools = Tools(DIM, BARE)
+    outcome = await router(db, Encoder(), Model(), tools=tools).answer(ask("both of them 20"), None)
+    assert outcome.escalate is not None and outcome.escalate.reason == "several_requests"
+    assert tools.called == []
+
+
+async def test_what_is_missing_is_asked_and_its_answer_understood(db: Database) -> None:
+    door = router(db, Encoder(), Model())
+    asked = await door.answer(ask("dim the light", session="s"), None)
+    assert asked.escalate is not None and asked.escalate.reason == "missing_argument"
+    assert "percent" in asked.escalate.text
+    assert (await door.answer(ask("35", session="another"), None)).escalate is not None
+    outcome = await door.answer(ask("35", session="s"), None)
+    assert outcome.reply.tool_calls[0].arguments == {"percent": 35}
+    assert (await door.answer(ask("40", session="s"), None)).escalate is not None  # the question was answered
+
+
+async def test_an_unsure_reader_hands_a_shortlist_to_the_model(db: Database) -> None:
+    model = Model(CALL % "dim")
+    outcome = await router(db, Encoder(), model).answer(ask("perhaps 20"), None)
+    assert [tool.name for tool in model.asked[0].tools] == ["dim"]
+    assert outcome.reply.tier is Tier.MODEL
+    assert outcome.reply.stages[0].name == "intent"
+
+
+async def test_without_a_model_an_unsure_reader_gives_up(db: Database) -> None:
+    quiet = Agent("kiosk", "m", ("dim", "bare"), tiers=("reflex", "intent"))
+    outcome = await router(db, Encoder(), Model(), quiet).answer(ask("perhaps 20"), None)
+    assert outcome.escalate is not None and outcome.escalate.reason == "no_tool_fits"
+
+
+@pytest.mark.parametrize("error", [ModelBroken("cannot read it"), EngineCrashed("it ended")], ids=["broken", "crashed"])
+async def test_a_missing_encoder_only_costs_time(db: Database, error: EdgedError) -> None:
+    model = Model(CALL % "bare", "It is 3.")
+    outcome = await router(db, Encoder(error), model).answer(ask("number please"), None)
+    assert outcome.reply.tier is Tier.MODEL and outcome.reply.text == "It is 3."
+    assert len(model.asked[0].tools) == 2
+
+
+async def test_a_deadline_in_the_encoder_is_a_deadline(db: Database) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await router(db, Encoder(DeadlineExceeded("late")), Model()).answer(ask("number please"), None)
+
+
+async def test_an_agent_without_the_tier_is_not_read(db: Database) -> None:
+    encoder = Encoder()
+    slow = Agent("kiosk", "m", ("dim",), tiers=("reflex", "model"))
+    await router(db, encoder, Model("<escalate>"), slow).answer(ask("dim it to 20 please"), None)
+    assert encoder.verbs == []
