@@ -134,7 +134,15 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         stack.push_async_callback(runner.settled)
         dialects = _dialects(settings, state)
         router = Router(
-            settings.agent_specs(), host, runner, pool, cloud, store.sessions, dialects, Reader(pool.infer, ENCODER)
+            settings.agent_specs(),
+            host,
+            runner,
+            pool,
+            cloud,
+            store.sessions,
+            dialects,
+            Reader(pool.infer, ENCODER),
+            host.phrases,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(lambda: [task.cancel() for task in tasks])

@@ -17,7 +17,7 @@ from typing import Any
 
 from edged.domain.resources import ToolSpec
 
-__all__ = ["Argument", "Offer", "ground", "implied", "mentioned", "numbers"]
+__all__ = ["Argument", "Offer", "admits", "ground", "implied", "mentioned", "numbers", "stated"]
 
 _ONES = dict(
     zip(
@@ -115,21 +115,26 @@ def _argument(spec: ToolSpec, name: str, schema: dict[str, Any], text: str, amou
         return Argument(name, required, values=mentioned(grounding.choices, text), read=True)
     if grounding.kind == "number":
         stated = numbers(amounts) or implied(amounts)
-        return Argument(name, required, values=tuple(v for v in stated if _admits(schema, v)), read=True)
+        return Argument(name, required, values=tuple(v for v in stated if admits(schema, v)), read=True)
     return Argument(name, required, source=text.strip())
 
 
-def _admits(schema: dict[str, Any], value: float) -> bool:
+def admits(schema: dict[str, Any], value: float) -> bool:
+    """Whether a number lies within the bounds of `schema` and is whole where it has to be."""
     low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
     return bool(low <= value <= high) and (schema.get("type") != "integer" or isinstance(value, int))
 
 
 def numbers(text: str) -> tuple[int | float, ...]:
     """The numbers that `text` states, as numerals or in words, each once, in order of appearance."""
-    found: list[tuple[int, int | float]] = [(m.start(), _numeral(m.group())) for m in _NUMERAL.finditer(text)]
-    found += [(m.start(), _spelled(m.group())) for m in _SPELLED.finditer(text)]
-    stated = (value for _, value in sorted(found, key=lambda item: item[0]))
-    return tuple(dict.fromkeys(value for value in stated if abs(value) < _BEYOND_NUMBERS))
+    return tuple(dict.fromkeys(value for _, _, value in stated(text)))
+
+
+def stated(text: str) -> list[tuple[int, str, int | float]]:
+    """Where `text` states a number, in which words, and the number; in order of appearance."""
+    found: list[tuple[int, str, int | float]] = [(m.start(), m[0], _numeral(m[0])) for m in _NUMERAL.finditer(text)]
+    found += [(m.start(), m[0], _spelled(m[0])) for m in _SPELLED.finditer(text)]
+    return [item for item in sorted(found, key=lambda item: item[0]) if abs(item[2]) < _BEYOND_NUMBERS]
 
 
 def implied(text: str) -> tuple[int, ...]:

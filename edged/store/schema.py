@@ -77,4 +77,28 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX messages_session ON messages (session, caller_id, seq);
     CREATE INDEX messages_at ON messages (at);
     """,
+    """
+    -- Vectors of different encoders cannot be compared, so each encoder of a collection has a space of its own.
+    -- AUTOINCREMENT, twice: whoever holds a copy tells its state by the largest id and the count (see vectors.py).
+    CREATE TABLE vector_spaces (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection TEXT NOT NULL,
+        encoder TEXT NOT NULL,
+        width INTEGER NOT NULL,
+        UNIQUE (collection, encoder)
+    ) STRICT;
+
+    CREATE TABLE vectors (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        space INTEGER NOT NULL REFERENCES vector_spaces (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        vector BLOB NOT NULL,                 -- int8, in proportion
+        body TEXT NOT NULL,
+        written REAL NOT NULL,
+        used INTEGER NOT NULL,                -- a count and no time: a clock that is not set yet must not choose who goes
+        UNIQUE (space, key)
+    ) STRICT;
+    CREATE INDEX vectors_space ON vectors (space);
+    CREATE INDEX vectors_used ON vectors (space, used);
+    """,
 )

@@ -13,7 +13,7 @@ from typing import Any, Self
 from edged.domain.errors import EdgedError, NotFound, Unavailable
 from edged.domain.messages import Event, ToolCall, ToolResult
 from edged.domain.meters import Meters
-from edged.domain.resources import ToolSpec
+from edged.domain.resources import Phrasebook, ToolSpec
 from edged.tools.manifest import discover
 from edged.tools.resident import Resident
 
@@ -51,6 +51,11 @@ class Host:
     ) -> None:
         assert self._scope is not None
         await self._scope.__aexit__(kind, error, trace)
+
+    @property
+    def phrases(self) -> list[Phrasebook]:
+        """The sentence patterns of all plugins."""
+        return [manifest.phrases for manifest in self._manifests]
 
     def boot(self) -> None:
         """Start the plugins with start="boot" in the background, and keep them."""

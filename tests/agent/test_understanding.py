@@ -125,7 +125,7 @@ async def test_what_is_missing_is_asked_and_its_answer_understood(db: Database) 
 
 
 async def test_an_unsure_reader_hands_a_shortlist_to_the_model(db: Database) -> None:
-    model = Model(CALL % "dim")
+    model = Model('<tool_call>{"name":"dim","arguments":{"percent":20}}</tool_call>')
     outcome = await router(db, Encoder(), model).answer(ask("perhaps 20"), None)
     assert [tool.name for tool in model.asked[0].tools] == ["dim"]
     assert outcome.reply.tier is Tier.MODEL
