@@ -31,10 +31,10 @@ class Sample:
 
 
 def shipped_samples(
-    agents: Mapping[str, Sequence[ToolSpec]], count: int, seed: int, choices: Mapping[str, int] | None = None
+    agents: Mapping[str, Sequence[ToolSpec]], count: int, seed: int, file: Path = FOLDER / "shipped.txt"
 ) -> list[Sample]:
     """`count` samples over the agents' real tools, their choices replaced by the held-out vocabularies; a quarter fits no tool."""
-    tools = {tool.key: tool for tool in read_tools(FOLDER / "shipped.txt").tools}
+    tools = {tool.key: tool for tool in read_tools(file).tools}
     rng = random.Random(seed)
     beyond = tools.pop("nothing").unfit
     shown = {name: tuple(_with_choices(spec, tools[spec.name]) for spec in specs) for name, specs in agents.items()}

@@ -151,7 +151,9 @@ def _check(path: Path, tools: Sequence[Tool]) -> None:
         for lack in tool.lacks:
             said = {*slots(lack.text), *lack.fixed}
             if said >= {key for key, param in keys.items() if not param.optional} or not said <= keys.keys():
-                raise MaterialError(f"{path.name}: [{tool.key}] {lack.text!r}: lacks nothing, or names what is not declared")
+                raise MaterialError(
+                    f"{path.name}: [{tool.key}] {lack.text!r}: lacks nothing, or names what is not declared"
+                )
         for ask in tool.asks:
             said = {*slots(ask.text), *ask.fixed}
             lacking = [key for key, param in keys.items() if not param.optional and key not in said]

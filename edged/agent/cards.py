@@ -21,11 +21,18 @@ _SAMPLES = 2
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One parameter: its `name` in the schema, how it is told, and the few values it may take ((): read off the sentence)."""
+    """One parameter: its `name` in the schema, how it is told, and the few values it may take ((): read off the sentence).
+
+    The reader sees no more than that. The rest makes values of the words it points at (`workers/values`): `kind` is "integer",
+    "number", "list" (of `values`), "option" (one of `choices`), or a string's format, "text" without one; `most` is the maximum.
+    """
 
     name: str
     text: str
     choices: tuple[str, ...] = ()
+    kind: str = "text"
+    values: tuple[str, ...] = ()
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +59,21 @@ def _slot(spec: ToolSpec, name: str, schema: dict[str, Any]) -> Slot | None:
     if "enum" in schema:
         choices = tuple(schema["enum"])
         if len(choices) <= _MOST_CHOICES and all(isinstance(choice, str) for choice in choices):
-            return Slot(name, told, choices)
+            return Slot(name, told, choices, "option")
         return None
     kind = schema.get("type")
     if kind in ("integer", "number"):
-        return Slot(name, f"{told} number")
+        return Slot(name, f"{told} number", kind=kind, most=schema.get("maximum"))
     if kind != "string":
         return None
-    told += f" {schema.get('format', 'text')}"
+    form = str(schema.get("format", "text"))
+    told += f" {form}"
     grounding = spec.grounding.get(name)
     samples = grounding.choices if grounding is not None else tuple(map(str, schema.get("examples", ())))
-    return Slot(name, f"{told} such as {' , '.join(samples[:_SAMPLES])}" if samples else told)
+    told = f"{told} such as {' , '.join(samples[:_SAMPLES])}" if samples else told
+    if grounding is not None and grounding.kind == "choice":
+        return Slot(name, told, kind="list", values=grounding.choices)
+    return Slot(name, told, kind=form)
 
 
 def _words(name: str) -> str:

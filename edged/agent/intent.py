@@ -1,8 +1,9 @@
 """What a sentence asks for, decided from what the reader saw: act, ask back, pass on, or say that no tool fits. Pure.
 
-The reader scores each likely tool against "none of them" and points at arguments. What it points at counts only where the request
-backs it (`agent/grounding`): a number must be stated, a listed value mentioned. A call is made only if tool and arguments together
-are sure enough; the two thresholds were set on development tools that neither training nor the benchmark knows.
+The reader scores each likely tool against "none of them" and points at arguments. What it points at counts only where the words
+can be read as a value (`workers/values`): a number must be stated, a listed value mentioned. A call is made only if tool and
+arguments together are sure enough; the two thresholds were set on development tools that neither training nor the benchmark
+knows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.agent.cards import Card, Slot
-from edged.agent.grounding import Argument, ground, mentioned, numbers
 from edged.domain.messages import ToolCall
 from edged.domain.resources import ToolSpec
 
@@ -39,11 +39,13 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class AskBack:
-    """This tool is meant, and `missing` are required arguments that the sentence does not state; `known` are those it does."""
+    """This tool is meant, and `missing` are arguments that the sentence does not state; `known` are those it does. `among`: between
+    these it leaves the choice for the first one missing."""
 
     tool: str
     known: Mapping[str, Any]
     missing: tuple[str, ...]
+    among: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,16 @@ Decision = Act | AskBack | PassOn | NoTool
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The arguments of one tool: values, how sure all of them are together, and which required ones are not stated."""
+    """The arguments of one tool: values, how sure all of them are together, which are not stated or not clear, and `among` what the
+    first one of those may be."""
 
     values: dict[str, Any]
     sure: float
     missing: tuple[str, ...]
+    among: tuple[str, ...]
 
 
 def decide(
-    text: str,
     tools: Sequence[Mapping[str, Any]],
     cards: Sequence[Card],
     specs: Sequence[ToolSpec],
@@ -97,11 +100,11 @@ def decide(
     card, spec = cards[tools[best]["index"]], specs[tools[best]["index"]]
     if card.unread:
         return PassOn(likely)
-    read = _arguments(text, tools[best]["slots"], card, spec)
+    read = _arguments(tools[best]["slots"], card, spec)
     if acts[best] * read.sure < _SURE:
         return PassOn(likely)
     if read.missing:
-        return AskBack(spec.name, read.values, read.missing)
+        return AskBack(spec.name, read.values, read.missing, read.among)
     return Act(ToolCall(_CALL, spec.name, read.values), acts[best] * read.sure)
 
 
@@ -125,77 +128,68 @@ def _gain(cosine: float, weight_and_origin: tuple[float, float]) -> float:
     return weight * (cosine - origin)
 
 
-def _arguments(text: str, slots: Sequence[Mapping[str, Any]], card: Card, spec: ToolSpec) -> _Read:
+def _arguments(slots: Sequence[Mapping[str, Any]], card: Card, spec: ToolSpec) -> _Read:
     """Slots of the card that were cut off its end are not in `slots`: what they need is missing."""
     values: dict[str, Any] = {}
-    sure, missing, taken = 1.0, [], list[tuple[int, int]]()
-    offers = {argument.name: argument for argument in ground(spec, text).arguments}
+    unclear: dict[str, tuple[str, ...]] = {}
+    sure, taken = 1.0, list[tuple[int, int]]()
     for slot, seen in zip(card.slots, slots, strict=False):
-        value, chance, span = _value(text, slot, seen, offers[slot.name], taken, values)
-        sure *= chance
-        if span is not None:
-            taken.append(span)
-        if value is not None:
-            values[slot.name] = value
-        elif slot.name in spec.required:
-            missing.append(slot.name)
-    missing += [name for name in spec.required if name not in values and name not in missing]
-    return _Read(values, sure, tuple(missing))
+        found = (
+            _option(slot, seen["options"])
+            if slot.choices
+            else _value(seen, taken, values, _needed(slot, card, seen, spec))
+        )
+        sure *= found.sure
+        if found.place is not None:
+            taken.append(found.place)
+        if len(found.values) == 1:
+            values[slot.name] = found.values[0]
+        elif found.values:
+            unclear[slot.name] = tuple(map(str, found.values))
+    missing = [*unclear, *(name for name in spec.required if name not in values and name not in unclear)]
+    return _Read(values, sure, tuple(missing), next(iter(unclear.values()), ()))
 
 
-_Found = tuple[Any, float, tuple[int, int] | None]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a parameter may be ((): not said), how sure that is, and where it stands."""
+
+    values: Sequence[Any]
+    sure: float
+    place: tuple[int, int] | None = None
 
 
-def _value(
-    text: str,
-    slot: Slot,
-    seen: Mapping[str, Any],
-    offer: Argument,
-    taken: Sequence[tuple[int, int]],
-    values: Mapping[str, Any],
-) -> _Found:
-    """(value or None, how sure, where it stands). A stretch of words serves one parameter."""
-    if slot.choices:
-        return _option(slot, seen["options"])
-    free = [(a, b, p) for a, b, p in seen["spans"] if not any(a < end and begin < b for begin, end in taken)]
-    absent = seen["absent"]
-    if offer.values is not None:
-        return _backed(text, free, absent, offer, set(map(str, values.values())))
-    if not free or absent > free[0][2]:
-        return None, absent if not free else absent / (absent + free[0][2]), None
-    begin, end, chance = free[0]
-    return _trimmed(text[begin:end]), chance, (begin, end)
+def _needed(slot: Slot, card: Card, seen: Mapping[str, Any], spec: ToolSpec) -> bool:
+    """Where a tool takes one number and the request states some, it is no longer optional: "order two power banks" must not
+    become an order for one."""
+    numeric = [other for other in card.slots if other.kind in ("integer", "number")]
+    return slot.name in spec.required or (numeric == [slot] and bool(seen["stated"]))
 
 
 def _option(slot: Slot, chances: Sequence[float]) -> _Found:
     best = max(range(len(chances)), key=lambda i: chances[i])
-    return (slot.choices[best] if best < len(slot.choices) else None), chances[best], None
+    return _Found(slot.choices[best : best + 1], chances[best])
 
 
-def _backed(
-    text: str, spans: Sequence[tuple[int, int, float]], absent: float, offer: Argument, used: set[str]
+def _value(
+    seen: Mapping[str, Any], taken: Sequence[tuple[int, int]], values: Mapping[str, Any], needed: bool
 ) -> _Found:
-    """A value that grounding found in the sentence, and that the reader points at: numbers and listed values."""
-    stated = offer.values or ()
-    for begin, end, chance in spans:
+    """What the reader points at, where that can be read as a value. A stretch of words serves one parameter."""
+    free = [span for span in seen["spans"] if not _overlaps(span, taken)]
+    absent = seen["absent"]
+    for begin, end, chance, found in free:
         if chance < absent:
             break
-        for value in _in(text[begin:end], stated):
-            return value, chance, (begin, end)
-    left = [value for value in stated if str(value) not in used]
-    if (
-        len(left) == 1 and offer.required and absent < _LOOKED_PAST
-    ):  # the one thing it can be; the reader pointed beside it
-        return left[0], 1.0 - absent, None
-    return None, absent if not spans else max(absent, 1e-6), None
+        if found:
+            return _Found(found, chance, (begin, end))
+    used = set(map(str, values.values()))
+    left = [said for said in seen["stated"] if not _overlaps(said, taken) and not used & set(map(str, said[2]))]
+    if len(left) == 1 and needed and absent < _LOOKED_PAST:  # the one thing it can be; the reader pointed beside it
+        return _Found(left[0][2], 1.0 - absent)
+    if free and free[0][2] >= absent:  # it is said, and cannot be read
+        return _Found((), max(absent, 1e-6))
+    return _Found((), absent / (absent + free[0][2]) if free else absent)
 
 
-def _in(words: str, stated: Sequence[Any]) -> Sequence[Any]:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in stated):
-        said = numbers(words)
-        return [value for value in stated if value in said] or ([stated[0]] if len(stated) == 1 and not said else [])
-    return mentioned([str(value) for value in stated], words)
-
-
-def _trimmed(words: str) -> str:
-    return words.strip(" ,;:!?\"'")
+def _overlaps(words: Sequence[Any], taken: Sequence[tuple[int, int]]) -> bool:
+    return any(words[0] < end and begin < words[1] for begin, end in taken)

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from edged.agent.cards import Card, card
+from edged.agent.cards import Card, Slot, card
 from edged.agent.intent import Decision, NoTool, decide
 from edged.domain.resources import ToolSpec
 
-__all__ = ["Infer", "Reader"]
+__all__ = ["Infer", "Reader", "taught"]
 
 _MOST_READ = (
     4  # tools a sentence is read against; the shortlist by likeness misses the right one in well under 1 of 100
@@ -41,21 +41,32 @@ class Reader:
         if not specs:
             return NoTool(1.0)
         cards = [card(spec) for spec in specs]
-        tools = [_taught(c, spec, self._examples(agent, spec.name)) for c, spec in zip(cards, specs, strict=True)]
+        tools = [taught(c, spec, self._examples(agent, spec.name)) for c, spec in zip(cards, specs, strict=True)]
         key = hashlib.blake2b(repr(tools).encode(), digest_size=12).hexdigest()
         asked = {"text": text, "key": key, "most": _MOST_READ}
         seen = await self._infer(self._model, "understand", asked, deadline)
         while not seen["known"]:  # a new worker, or new tools; another agent's teaching may push ours out in between
             await self._infer(self._model, "teach", {"key": key, "tools": tools}, deadline)
             seen = await self._infer(self._model, "understand", asked, deadline)
-        return decide(text, seen["tools"], cards, specs, cut=seen["cut"])
+        return decide(seen["tools"], cards, specs, cut=seen["cut"])
 
 
-def _taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str]) -> dict[str, Any]:
+def taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str] = ()) -> dict[str, Any]:
+    """A tool as the worker's `teach` takes it."""
     examples = [*confirmed, *spec.examples][:_MOST_EXAMPLES]
     return {
         "head": shown.head,
-        "slots": [[slot.text, list(slot.choices)] for slot in shown.slots],
+        "slots": [_slot(slot) for slot in shown.slots],
         "about": shown.head,
         "examples": examples,
+    }
+
+
+def _slot(slot: Slot) -> dict[str, Any]:
+    return {
+        "text": slot.text,
+        "choices": list(slot.choices),
+        "kind": slot.kind,
+        "values": list(slot.values),
+        "most": slot.most,
     }

@@ -87,11 +87,11 @@ def _own(spec: ToolSpec) -> Mapping[str, Own]:
 
 
 def _words(spec: ToolSpec, name: str, schema: Mapping[str, Any]) -> Own:
-    from edged.agent.patterns import NUMBER
+    from edged.agent.patterns import NUMBER, choices
 
     allowed = _allowed(spec, name, schema)
     if allowed is not None:
-        return tuple(str(value) for value in allowed)
+        return choices(tuple(str(value) for value in allowed))
     return NUMBER if _numeric(schema) else None
 
 

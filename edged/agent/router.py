@@ -213,6 +213,8 @@ class Router:
 def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None:
     """Why the device is done with the request, if it is."""
     match decided:
+        case AskBack(_, _, missing, among) if among:
+            return Escalate("missing_argument", f"Which {missing[0].replace('_', ' ')}: {_either(among)}?")
         case AskBack(tool, _, missing):
             lacking = " and ".join(name.replace("_", " ") for name in missing)
             return Escalate("missing_argument", f"Which {lacking} is meant, for {tool.replace('_', ' ')}?")
@@ -223,6 +225,11 @@ def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None
         case Act():
             return None
     return None if has_model else Escalate("no_tool_fits", "No tier of this agent is sure what the request means.")
+
+
+def _either(values: Sequence[str], most: int = 5) -> str:
+    shown = [*values[:most], *(["another"] if len(values) > most else [])]
+    return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def _shortlist(specs: Sequence[ToolSpec], decided: Decision | None) -> tuple[ToolSpec, ...]:

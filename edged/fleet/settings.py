@@ -42,7 +42,6 @@ def _are_words(value: object) -> bool:
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
 Name = Annotated[str, Field(pattern=_NAME)]
-Word = Annotated[str, Field(pattern=r"^\w{1,64}$")]
 Words = Annotated[
     dict[Annotated[str, Field(min_length=1)], str | int | float | bool],
     BeforeValidator(lambda words: {word: word for word in words} if _are_words(words) else words),
@@ -123,8 +122,8 @@ class AgentSettings(_Table):
     memory: int = Field(default=0, ge=0, le=64)
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
     reflexes: tuple[ReflexSettings, ...] = ()
-    lists: dict[Word, Words] = Field(default_factory=dict)
-    rules: dict[Word, str] = Field(default_factory=dict)
+    lists: dict[str, Words] = Field(default_factory=dict)
+    rules: dict[str, str] = Field(default_factory=dict)
 
 
 class Settings(_Table):

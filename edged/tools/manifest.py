@@ -102,7 +102,9 @@ def _reflex(path: Path, key: str, raw: Any) -> tuple[str, str, dict[str, Any]]:
     for part in ("pattern", "tool"):
         if not isinstance(raw.get(part), str) or not raw[part]:
             raise _bad(path, f"{key}.{part}", "must be text")
-    return raw["pattern"], raw["tool"], _table(path, "arguments", raw)
+    if not isinstance(raw.get("arguments", {}), dict):
+        raise _bad(path, f"{key}.arguments", "must be a table")
+    return raw["pattern"], raw["tool"], raw.get("arguments", {})
 
 
 def _words(path: Path, key: str, raw: Any) -> dict[str, Any]:

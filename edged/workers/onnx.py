@@ -1,8 +1,9 @@
 """The child that runs the small ONNX encoders: `python -m edged.workers.onnx`.
 
-Verbs: `load`, `embed`, `teach` (the tools of an agent, kept under a key), `understand` (a sentence against them), `ping`. One
-thread of computing unless told otherwise, no memory arena, no spinning: on a device, what is not in use belongs to others. What is
-taught is forgotten with the process; `understand` says so, and the daemon teaches again.
+Verbs: `load`, `embed`, `teach` (the tools of an agent, kept under a key), `understand` (a sentence against them), `learn` (classes from
+examples, see `fewshot`), `classify`, `ping`. One thread of computing unless told otherwise, no memory arena, no spinning: on a device,
+what is not in use belongs to others. What is taught or learnt is forgotten with the process; `understand` and `classify` say so, and
+the daemon teaches again.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import ctypes
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded
 
@@ -21,11 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.domain.errors import BadRequest, ModelBroken
+from edged.workers.fewshot import FewShot, Metric
 from edged.workers.reading import options, spans
 from edged.workers.serve import Call, arguments, serve
+from edged.workers.values import Reading, wanted
 from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
 
-__all__ = ["Backend", "Encoder", "session"]
+__all__ = ["Backend", "Encoder", "features_of", "session"]
 
 Floats = NDArray[np.float32]
 _SENTENCE, _CARD = 0, 1
@@ -72,23 +78,36 @@ class Encoder:
         return states, vectors
 
     def embed(self, texts: list[str]) -> Floats:
-        """Unit vectors (len(texts), width), short ones batched with short ones, `_BATCH` tokens at a time."""
+        """Unit vectors (len(texts), width)."""
+        found = self.features(texts)
+        return found[:, : found.shape[1] // 2]
+
+    def features(self, texts: list[str]) -> Floats:
+        """As `features_of`, (len(texts), 2 * width), short texts batched with short ones, `_BATCH` tokens at a time."""
         tokens = [self.pieces.sentence(text, _LONGEST_TEXT).ids for text in texts]
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         found: list[Floats] = [np.empty(0, np.float32)] * len(tokens)
         while order:
             size = max(1, _BATCH // len(tokens[order[-1]]))
             order, chunk = order[:-size], order[-size:]
-            for i, vector in zip(chunk, self.run([tokens[i] for i in chunk], _SENTENCE)[1], strict=True):
-                found[i] = vector
+            for i, state, vector in zip(chunk, *self.run([tokens[i] for i in chunk], _SENTENCE), strict=True):
+                found[i] = features_of(state[: len(tokens[i])], vector)
         return np.stack(found) if found else np.empty((0, 0), np.float32)
 
 
 class _Tool:
     """A taught tool: its card's states and the vectors of what it is about and of its examples."""
 
-    def __init__(self, tokens: CardTokens, states: Floats, about: Floats, examples: Floats) -> None:
+    def __init__(
+        self,
+        tokens: CardTokens,
+        states: Floats,
+        about: Floats,
+        examples: Floats,
+        slots: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self.tokens, self.states, self.about, self.examples = tokens, states, about, examples
+        self.slots = wanted(slots)
 
     def likeness(self, vector: Floats) -> tuple[float, float]:
         """Cosine with the description, and with the nearest example (-1: there is none)."""
@@ -102,7 +121,9 @@ class Backend:
     def __init__(self) -> None:
         self._encoder: Encoder | None = None
         self._reader: Any = None
+        self._metric: Metric | None = None
         self._taught: OrderedDict[str, list[_Tool]] = OrderedDict()
+        self._learnt: OrderedDict[str, FewShot] = OrderedDict()
 
     @property
     def encoder(self) -> Encoder:
@@ -126,7 +147,7 @@ class Backend:
         except Exception as error:
             detail = f"encoder.onnx, reader.onnx and tokenizer.json do not fit together: {str(error)[:200]}"
             raise ModelBroken(detail, path=str(folder)) from None
-        self._encoder, self._reader = encoder, reader
+        self._encoder, self._reader, self._metric = encoder, reader, _metric(folder, states.shape[2])
         _give_back()
         return {"load_seconds": time.monotonic() - started}
 
@@ -138,15 +159,16 @@ class Backend:
         return {"width": int(vectors.shape[1]), "vectors": vectors.astype("<f4").tobytes()}
 
     def teach(self, call: Call) -> None:
-        """{key, tools: [{head, slots: [[text, choices]], about, examples}]}: keep the tools of an agent under `key`."""
+        """{key, tools: [{head, slots, about, examples}]}: keep the tools of an agent under `key`. A slot is {text, choices, kind,
+        values, most}: the reader sees `text` and `choices`, the rest tells what value its words are (see `agent/cards`)."""
         tools = call.params["tools"]
-        tokens = [self.encoder.pieces.card(tool["head"], tool["slots"]) for tool in tools]
+        tokens = [self.encoder.pieces.card(tool["head"], _shown(tool["slots"])) for tool in tools]
         texts = [text for tool in tools for text in (tool["about"], *tool["examples"])]
         vectors, taught = iter(self.encoder.embed(texts)), []
         for tool, card in zip(tools, tokens, strict=True):
             states = self.encoder.run([card.ids], _CARD)[0][0]
             about, examples = next(vectors), [next(vectors) for _ in tool["examples"]]
-            taught.append(_Tool(card, states, about, np.array(examples, np.float32)))
+            taught.append(_Tool(card, states, about, np.array(examples, np.float32), tool["slots"]))
         self._taught[call.params["key"]] = taught
         while len(self._taught) > _TOOLSETS:
             self._taught.popitem(last=False)
@@ -156,7 +178,9 @@ class Backend:
         """{text, key, most} -> {known: False} when `teach` has to come first, else {known, cut, tools: [...]}, likeliest first.
 
         A tool is {index, about, example, act, part, slots}: cosines, scores against 0 for "none", and for each slot either
-        {options} or {spans, absent} (see `reading`). At most `most` tools are read; the others are too unlike.
+        {options} or {spans, absent, stated} (see `reading`): a span is (first character, behind the last, probability,
+        values), its values are those of `values.Reading.at`, and `stated` is `values.Reading.stated`. At most `most` tools
+        are read; the others are too unlike.
         """
         tools = self._taught.get(call.params["key"])
         if tools is None:
@@ -177,6 +201,8 @@ class Backend:
     def _read(self, text: str, tokens: SentenceTokens, states: Floats, tools: list[_Tool]) -> list[dict[str, Any]]:
         feed = _feed(states, tools)
         act, part, start, end, absent, option = self._reader.run(None, feed)
+        now = datetime.now()
+        said = [Reading(text, tool.slots, now) for tool in tools]
         return [
             {
                 "act": float(act[row]),
@@ -184,15 +210,58 @@ class Backend:
                 "slots": [
                     {"options": options(option[row], choices, float(absent[row, at]))}
                     if choices
-                    else _pointed(text, tokens, start[row, at], end[row, at], float(absent[row, at]))
+                    else _pointed(text, tokens, start[row, at], end[row, at], float(absent[row, at]), said[row], at)
                     for at, choices in enumerate(tool.tokens.choices)
                 ],
             }
             for row, tool in enumerate(tools)
         ]
 
+    def learn(self, call: Call) -> dict[str, Any]:
+        """{key, examples: [[text, label], ...]} -> {labels}: keep the classes under `key`."""
+        examples = call.params["examples"]
+        if self._metric is None or not examples:
+            raise BadRequest("there are no examples" if self._metric else "this model does not learn")
+        labels = sorted({label for _, label in examples})
+        features = self.encoder.features([text for text, _ in examples])
+        at = {label: i for i, label in enumerate(labels)}
+        learnt = FewShot.fit(self._metric, features, [at[label] for _, label in examples], labels)
+        self._learnt[call.params["key"]] = learnt
+        while len(self._learnt) > _TOOLSETS:
+            self._learnt.popitem(last=False)
+        _give_back()
+        return {"labels": labels}
+
+    def classify(self, call: Call) -> dict[str, Any]:
+        """{key, texts} -> {known: False} when `learn` has to come first, else {known, found: [{label, p, llr, scope}]}, a text each."""
+        learnt = self._learnt.get(call.params["key"])
+        if learnt is None:
+            return {"known": False}
+        self._learnt.move_to_end(call.params["key"])
+        return {"known": True, "found": learnt.best(self.encoder.features(call.params["texts"]))}
+
     def ping(self, call: Call) -> None:
         """Nothing: the answer is that it was reached."""
+
+
+def features_of(states: Floats, vector: Floats) -> Floats:
+    """What `fewshot` learns from: a text's unit vector, and the unit mean of its words' states (S, width), [CLS] and [SEP] around."""
+    low = (states[1:-1] if len(states) > 2 else states).mean(axis=0)
+    return np.concatenate([vector, low / np.linalg.norm(low)])
+
+
+def _metric(folder: Path, width: int) -> Metric | None:
+    """What `fewshot` needs beside the encoder; a folder may be without."""
+    file = folder / "metric.npz"
+    if not file.exists():
+        return None
+    try:
+        metric = Metric.read(file)
+        if len(metric.lower) != width:
+            raise ValueError(f"made for vectors of {len(metric.lower)}, not of {width}")
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ModelBroken(f"cannot read {file.name}: {str(error)[:200]}", path=str(folder)) from None
+    return metric
 
 
 def _give_back() -> None:
@@ -212,9 +281,16 @@ def _feed(states: Floats, tools: list[_Tool]) -> dict[str, Any]:
     return {"sentence": states, "cards": cards, "card_mask": mask, "markers": markers}
 
 
-def _pointed(text: str, tokens: SentenceTokens, start: Floats, end: Floats, absent: float) -> dict[str, Any]:
+def _shown(slots: Sequence[dict[str, Any]]) -> list[tuple[str, Sequence[str]]]:
+    return [(slot["text"], slot["choices"]) for slot in slots]
+
+
+def _pointed(
+    text: str, tokens: SentenceTokens, start: Floats, end: Floats, absent: float, said: Reading, at: int
+) -> dict[str, Any]:
     found, missing = spans(text, tokens.offsets, start, end, absent)
-    return {"spans": found, "absent": missing}
+    valued = [(begin, stop, chance, said.at(at, begin, stop)) for begin, stop, chance in found]
+    return {"spans": valued, "absent": missing, "stated": said.stated(at)}
 
 
 def main() -> None:
@@ -225,6 +301,8 @@ def main() -> None:
         "embed": backend.embed,
         "teach": backend.teach,
         "understand": backend.understand,
+        "learn": backend.learn,
+        "classify": backend.classify,
         "ping": backend.ping,
     }
     serve(connection, handlers)

@@ -10,7 +10,7 @@ from edged.agent.router import Router
 from edged.agent.runner import Runner
 from edged.domain.messages import Caller, Request, ToolCall, ToolResult, Usage
 from edged.domain.ports import ChatModel, Completion, Generation
-from edged.domain.resources import Agent, ToolSpec
+from edged.domain.resources import Agent, Phrasebook, ToolSpec
 from edged.store.database import Database
 from edged.store.effects import Effects
 from edged.store.sessions import Sessions
@@ -58,10 +58,16 @@ class Tools:
 
 
 def router(
-    db: Database, agent: Agent, tools: Tools, local: Model, cloud: ChatModel | None = None, dialect: str = "edged"
+    db: Database,
+    agent: Agent,
+    tools: Tools,
+    local: Model,
+    cloud: ChatModel | None = None,
+    dialect: str = "edged",
+    phrases: Sequence[Phrasebook] = (),
 ) -> Router:
     runner = Runner(tools, Effects(db))
-    return Router({agent.name: agent}, tools, runner, local, cloud, Sessions(db), lambda _: dialect)
+    return Router({agent.name: agent}, tools, runner, local, cloud, Sessions(db), lambda _: dialect, phrases=phrases)
 
 
 def ask(text: str = "how many are there?", **more: Any) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from edged.domain.errors import BadRequest, CloudUnreachable, ConfigError, DeadlineExceeded, EngineCrashed, NotFound
 from edged.domain.messages import Caller, Message, ReplyStatus, Tier, Usage
 from edged.domain.ports import Completion
-from edged.domain.resources import Agent, ToolSpec
+from edged.domain.resources import Agent, Phrasebook, ToolSpec
 from edged.store.database import Database
 from edged.store.sessions import Sessions
 
@@ -28,6 +29,21 @@ async def test_a_pattern_answers_without_a_model(db: Database) -> None:
     assert (reply.text, reply.tier, reply.status) == ("There are 3.", Tier.REFLEX, ReplyStatus.DONE)
     assert [stage.name for stage in reply.stages] == ["reflex", "tool:stock"]
     assert (tools.called, model.asked) == (["stock"], [])
+
+
+async def test_a_plugins_patterns_serve_an_agent_that_has_the_tool(db: Database) -> None:
+    stock = replace(STOCK, plugin="shop")
+    shop = Phrasebook(
+        (("how many are there", "order", {}), ("<count> them", "stock", {})), rules={"count": "zähl[e]"}, plugin="shop"
+    )
+    tools = Tools(stock, replace(ORDER, plugin="shop"))
+    answering = router(db, KIOSK, tools, Model(CALL % "stock"), phrases=[shop])
+    outcome = await answering.answer(ask("Zähle them"), None)
+    assert (outcome.reply.tier, tools.called) == (Tier.REFLEX, ["stock"])
+    await answering.answer(ask(), None)  # the agent's own pattern goes first
+    assert tools.called == ["stock", "stock"]
+    without = router(db, KIOSK, Tools(replace(STOCK, plugin="bar")), Model(CALL % "stock"), phrases=[shop])
+    assert (await without.answer(ask("zähle them"), None)).reply.tier == Tier.MODEL
 
 
 async def test_a_failing_tool_of_a_pattern_is_told(db: Database) -> None:
@@ -92,6 +108,8 @@ async def test_an_unknown_agent_and_a_bad_pattern_are_told(db: Database) -> None
     with pytest.raises(NotFound) as caught:
         router(db, KIOSK, Tools(), Model()).agent("nobody")
     assert caught.value.fields["agents"] == ["kiosk"]
+    with pytest.raises(ConfigError, match=r"shop/plugin.toml: rules.a"):
+        router(db, KIOSK, Tools(), Model(), phrases=[Phrasebook(rules={"a": "["}, file="shop/plugin.toml")])
     with pytest.raises(ConfigError, match="half"):
         router(db, Agent("kiosk", "m", reflexes=(("(half", "stock", {}),)), Tools(), Model())
 

@@ -32,6 +32,12 @@ MISTAKES = [
     ("[[agents.a.reflexes]]\npattern='x'", "agents.a.reflexes.0.tool", "required"),
     ("[[agents.a.reflexes]]\npattern=''\ntool='t'", "agents.a.reflexes.0.pattern", "at least 1"),
     ("[[agents.a.reflexes]]\npattern='turn (on'\ntool='t'", "agents.a.reflexes.0.pattern", "cannot be read"),
+    ("[[agents.a.reflexes]]\npattern='{where:room}'\ntool='t'", "agents.a.reflexes.0.pattern", "no list 'where'"),
+    ("[[agents.a.reflexes]]\npattern='<the> fan'\ntool='t'", "agents.a.reflexes.0.pattern", "no rule 'the'"),
+    ("[agents.a.lists]\nroom = ['[hall']", "agents.a.lists.room", "cannot be read"),
+    ("[agents.a.lists]\nroom = [1]", "agents.a.lists.room", "valid dictionary"),
+    ("[agents.a.lists]\n'a b' = ['x']", "agents.a.lists.a b", "no name"),
+    ("[agents.a.rules]\nthe = '(the'", "agents.a.rules.the", "cannot be read"),
     ("[mqtt]\nport = 'high'", "mqtt.port", "valid integer"),
     ("[mqtt]\nport = 70000", "mqtt.port", "less than 65536"),
     ("[mqtt]\nenabled = 'perhaps'", "mqtt.enabled", "valid boolean"),
@@ -183,11 +189,19 @@ def test_an_agent_keeps_everything_that_was_said_of_it(tmp_path: Path) -> None:
         pattern = "lights {state}"
         tool = "switch_device"
         arguments = { device = "all" }
+        [agents.a.lists]
+        room = ["kitchen", "living room"]
+        state = { an = "on", zwanzig = 20, ja = true }
+        [agents.a.rules]
+        the = "(the|a)"
     """
     agent = load(configure(tmp_path, text)).agent_specs()["a"]
     assert (agent.name, agent.model, agent.tools, agent.tiers) == ("a", "bundled", ("home.*",), ("reflex", "model"))
     assert (agent.local_only, agent.max_tokens, agent.roles, agent.memory) == (True, 64, ("staff",), 4)
     assert agent.reflexes == (("lights {state}", "switch_device", {"device": "all"}),)
+    assert agent.phrases.lists["room"] == {"kitchen": "kitchen", "living room": "living room"}
+    assert [type(value) for value in agent.phrases.lists["state"].values()] == [str, int, bool]
+    assert agent.phrases.rules == {"the": "(the|a)"}
 
 
 def test_a_host_name_of_any_kind_makes_a_device_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,14 @@ async def test_specs_by_every_kind_of_name(wild: Path, tmp_path: Path) -> None:
                 await running.specs([unknown])
 
 
+async def test_patterns_are_known_though_nothing_runs(tmp_path: Path) -> None:
+    text = '[[reflexes]]\npattern = "add {a}"\ntool = "add"\n'
+    async with host(plugin(tmp_path / "plugins", "wild", WILD, text), tmp_path) as running:
+        [phrases] = running.phrases
+        assert (phrases.plugin, phrases.reflexes) == ("wild", (("add {a}", "add", {}),))
+        assert running.status()[0]["state"] == "cold"
+
+
 async def test_a_call_and_its_latency(wild: Path, tmp_path: Path) -> None:
     async with host(wild, tmp_path) as running:
         result = await run(running, "add", a=2, b=3)

@@ -26,10 +26,49 @@ def test_defaults_and_all_keys(tmp_path: Path) -> None:
     assert (full.name, full.start, full.idle, full.timeout, full.memory_mb) == ("x", "boot", 0, 2, 64)
 
 
+def test_sentence_patterns_are_carried_as_they_stand(tmp_path: Path) -> None:
+    assert read_manifest(write(tmp_path / "plain", 'module = "code"')).phrases.reflexes == ()
+    text = """
+        module = "code"
+        [[reflexes]]
+        pattern = "<the> {device} {schalter:state}"
+        tool = "switch"
+        [[reflexes]]
+        pattern = "lights out"
+        tool = "switch"
+        arguments = { state = "off" }
+        [lists]
+        device = ["fan"]
+        schalter = { an = "on", halb = 0.5, aus = false }
+        [rules]
+        the = "[the|das]"
+    """
+    path = write(tmp_path / "talks", text)
+    phrases = read_manifest(path).phrases
+    assert phrases.reflexes == (
+        ("<the> {device} {schalter:state}", "switch", {}),
+        ("lights out", "switch", {"state": "off"}),
+    )
+    assert phrases.lists == {"device": {"fan": "fan"}, "schalter": {"an": "on", "halb": 0.5, "aus": False}}
+    assert (phrases.rules, phrases.plugin, phrases.file) == ({"the": "[the|das]"}, "talks", str(path))
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         ("", "module"),
+        ('module = "code"\nreflexes = "x"', "reflexes"),
+        ('module = "code"\nreflexes = ["x"]', "reflexes.0"),
+        ('module = "code"\n[[reflexes]]\npattern = "x"', "reflexes.0.tool"),
+        ('module = "code"\n[[reflexes]]\npattern = ""\ntool = "t"', "reflexes.0.pattern"),
+        ('module = "code"\n[[reflexes]]\npattern = "x"\ntool = "t"\nargs = {}', "reflexes.0.args"),
+        ('module = "code"\n[[reflexes]]\npattern = "x"\ntool = "t"\narguments = 1', "reflexes.0.arguments"),
+        ('module = "code"\nlists = ["x"]', "lists"),
+        ('module = "code"\nlists.a = "x"', "lists.a"),
+        ('module = "code"\nlists.a = ["x", 1]', "lists.a"),
+        ('module = "code"\nlists.a = { x = [1] }', "lists.a"),
+        ('module = "code"\nlists.a = { "" = 1 }', "lists.a"),
+        ('module = "code"\nrules.a = 1', "rules.a"),
         ('module = "missing"', "module"),
         ('module = "../code"', "module"),
         ('module = "code"\nname = "Big Name"', "name"),

@@ -44,9 +44,7 @@ def collate(pieces: Pieces, groups: Sequence[Group]) -> Batch:
     sentences = [pieces.sentence(group.sentence) for group in groups]
     rows = [(g, i) for g, group in enumerate(groups) for i in range(len(group.cards))]
     cards = [
-        pieces.card(c.head, [(slot.text, slot.choices) for slot in c.slots])
-        for group in groups
-        for c in group.cards
+        pieces.card(c.head, [(slot.text, slot.choices) for slot in c.slots]) for group in groups for c in group.cards
     ]
     owner = torch.tensor([g for g, _ in rows])
     heads = [len(sentences[g].ids) for g, _ in rows]
@@ -71,7 +69,19 @@ def collate(pieces: Pieces, groups: Sequence[Group]) -> Batch:
                 option[r, p] = choices[group.options[p]] + head if p in group.options else -1
             else:
                 start[r, p], end[r, p] = _tokens(sentences[g].offsets, group.spans.get(p))
-    return Batch([s.ids for s in sentences], [c.ids for c in cards], owner, act, part, markers, start, end, option, candidates, said)
+    return Batch(
+        [s.ids for s in sentences],
+        [c.ids for c in cards],
+        owner,
+        act,
+        part,
+        markers,
+        start,
+        end,
+        option,
+        candidates,
+        said,
+    )
 
 
 def _tokens(offsets: Sequence[tuple[int, int]], span: tuple[int, int] | None) -> tuple[int, int]:

@@ -70,8 +70,9 @@ class _Reading(nn.Module):
         count, length = cards.shape[0], sentence.shape[1]
         h = torch.cat([sentence.expand(count, -1, -1), cards], 1)
         mask = torch.cat([torch.ones(count, length), card_mask.to(torch.float32)], 1)
-        act, part, start, end, absent, option = self.reader(h, mask, markers + length)
-        return act, part, start[..., :length], end[..., :length], absent, option[:, length:]
+        act, part, start, end, inside, absent, option = self.reader(h, mask, markers + length)
+        said = (start[..., :length], end[..., :length], inside[..., :length])
+        return act, part, *said, absent, option[:, length:]
 
 
 def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None:
@@ -81,14 +82,17 @@ def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None
     ids = torch.ones(2, 7, dtype=torch.long)
     names = ["ids", "mask", "kind"]
     axes = {name: {0: batch, 1: sentence} for name in [*names, "states"]} | {"vector": {0: batch}}
-    _write(_Encoding(encoder), (ids, ids, ids * 0), names, ["states", "vector"], axes, out / "encoder.onnx", blocks=True)
+    _write(
+        _Encoding(encoder), (ids, ids, ids * 0), names, ["states", "vector"], axes, out / "encoder.onnx", blocks=True
+    )
     states = torch.randn(1, 7, WIDTH)
     names = ["sentence", "cards", "card_mask", "markers"]
-    outputs = ["act", "part", "start", "end", "absent", "option"]
+    outputs = ["act", "part", "start", "end", "inside", "absent", "option"]
     axes = {
-        "sentence": {1: sentence}, "cards": {0: batch, 1: card}, "card_mask": {0: batch, 1: card}, "markers": {0: batch, 1: "slots"},
-        "act": {0: batch}, "part": {0: batch}, "start": {0: batch, 1: "slots", 2: sentence},
-        "end": {0: batch, 1: "slots", 2: sentence}, "absent": {0: batch, 1: "slots"}, "option": {0: batch, 1: card},
+        "sentence": {1: sentence}, "cards": {0: batch, 1: card}, "card_mask": {0: batch, 1: card},
+        "markers": {0: batch, 1: "slots"}, "act": {0: batch}, "part": {0: batch},
+        **{name: {0: batch, 1: "slots", 2: sentence} for name in ("start", "end", "inside")},
+        "absent": {0: batch, 1: "slots"}, "option": {0: batch, 1: card},
     }  # fmt: skip
     example = (states, torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long), torch.tensor([[2, 4]] * 3))
     _write(_Reading(reader), example, names, outputs, axes, out / "reader.onnx")

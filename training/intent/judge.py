@@ -7,20 +7,24 @@ the benchmark's held-out sets are never looked at for that.
 from __future__ import annotations
 
 import argparse
-import math
-import random
-import threading
+import asyncio
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.heldout_samples import Sample, unseen_samples
+from bench.heldout_samples import Sample, shipped_samples, unseen_samples
 from edged.agent import intent
 from edged.agent.cards import card
+from edged.agent.reader import taught
+from edged.domain.meters import Meters
+from edged.domain.resources import ToolSpec
+from edged.tools.host import Host
 from edged.workers.onnx import Backend
-from training.material import read_tools
 
+_AGENTS = {"kiosk": ["kiosk.*"], "home": ["home.*", "clock.*"], "desk": ["clock.*", "units.*"]}
+_PLUGINS = Path(__file__).parents[2] / "plugins"
 DEV = Path(__file__).parents[1] / "dev"
 
 
@@ -40,10 +44,7 @@ class Seen:
 
 def see(backend: Backend, sample: Sample, most: int = 4) -> Seen:
     cards = [card(spec) for spec in sample.specs]
-    tools = [
-        {"head": c.head, "slots": [[s.text, list(s.choices)] for s in c.slots], "about": c.head, "examples": list(spec.examples)}
-        for c, spec in zip(cards, sample.specs, strict=True)
-    ]
+    tools = [taught(c, spec) for c, spec in zip(cards, sample.specs, strict=True)]
     backend.teach(_Call({"key": "k", "tools": tools}))  # type: ignore[arg-type]
     found = backend.understand(_Call({"key": "k", "text": sample.sentence, "most": most}))  # type: ignore[arg-type]
     return Seen(sample, found["tools"], found["cut"])
@@ -54,12 +55,16 @@ def judge(seen: list[Seen], show: int = 0) -> dict[str, float]:
     c: Counter[str] = Counter()
     for s in seen:
         cards = [card(spec) for spec in s.sample.specs]
-        decided = intent.decide(s.sample.sentence, s.tools, cards, s.sample.specs, cut=s.cut)
+        decided = intent.decide(s.tools, cards, s.sample.specs, cut=s.cut)
         kind, wanted = type(decided).__name__, s.sample.wanted
         c["all"] += 1
         c["wanted"] += wanted is not None
         c[f"{'call' if wanted else 'none'} {kind}"] += 1
-        ok = isinstance(decided, intent.Act) and wanted is not None and same((decided.call.name, decided.call.arguments), wanted)
+        ok = (
+            isinstance(decided, intent.Act)
+            and wanted is not None
+            and same((decided.call.name, decided.call.arguments), wanted)
+        )
         c["exact"] += ok
         wrong = isinstance(decided, intent.Act) and not ok
         c["wrong"] += wrong
@@ -91,6 +96,13 @@ def same(said: tuple[str, dict[str, Any]], wanted: tuple[str, dict[str, Any]]) -
     return said[0] == wanted[0] and fold(said[1]) == fold(wanted[1])
 
 
+async def shipped_specs() -> dict[str, list[ToolSpec]]:
+    """The tools of the shipped agents, as their plugins tell them."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with Host([_PLUGINS], Path(folder), lambda event: None, Meters()) as host:
+            return {name: await host.specs(tools) for name, tools in _AGENTS.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="edged/models/intent")
@@ -98,10 +110,15 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0)
     parser.add_argument("--others", type=int, nargs=2, default=(3, 5))
     parser.add_argument("--file", type=Path, default=DEV / "unseen.txt")
+    parser.add_argument("--shipped", action="store_true", help="the shipped tools instead of unseen ones")
     options = parser.parse_args()
     backend = Backend()
     backend.load(_Call({"path": options.models, "threads": 1}))  # type: ignore[arg-type]
-    seen = [see(backend, s) for s in unseen_samples(options.count, 77, tuple(options.others), options.file)]
+    if options.shipped:
+        samples = shipped_samples(asyncio.run(shipped_specs()), options.count, 77, DEV / "shipped.txt")
+    else:
+        samples = unseen_samples(options.count, 77, tuple(options.others), options.file)
+    seen = [see(backend, sample) for sample in samples]
     for name, share in judge(seen, options.show).items():
         print(f"{name:20} {share:.3f}")
 

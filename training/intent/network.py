@@ -30,7 +30,6 @@ class Layer(nn.Module):
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
         self.up, self.down = nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH, _EPSILON), nn.LayerNorm(WIDTH, _EPSILON)
-        self.dropout = nn.Dropout(0.0)
 
     def forward(self, h: Tensor, bias: Tensor) -> Tensor:
         """h (B, S, WIDTH); bias (B, 1, 1, S): 0 where there is a token, very negative where there is none."""
@@ -38,8 +37,8 @@ class Layer(nn.Module):
         q, k, v = self.qkv(h).view(rows, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-1, -2) / math.sqrt(WIDTH // HEADS) + bias
         mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(rows, length, WIDTH)
-        h = self.norm1(h + self.dropout(self.out(mixed)))
-        return self.norm2(h + self.dropout(self.down(F.gelu(self.up(h)))))
+        h = self.norm1(h + self.out(mixed))
+        return self.norm2(h + self.down(F.gelu(self.up(h))))
 
 
 class Encoder(nn.Module):
@@ -74,9 +73,10 @@ class Encoder(nn.Module):
 class Reader(nn.Module):
     """The upper layers over [sentence; card], and the heads.
 
-    `act` (R): the sentence asks for this tool and for nothing else; `part` (R): for this tool and for something more; both against 0, "for no
-    tool that is listed". Per marker of a parameter: `start`, `end` (R, P, T), of which the sentence's count, and `absent` (R, P) against
-    them. Per token `option` (R, T), read at the markers of choices, against the same `absent`.
+    `act` (R): the sentence asks for this tool and for nothing else; `part` (R): for this tool and for something more; both
+    against 0, "for no tool that is listed". Per marker of a parameter: `start`, `end`, `inside` (R, P, T), of which the
+    sentence's count, and `absent` (R, P) against the first two. Per token `option` (R, T), read at the markers of choices,
+    against the same `absent`.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -84,10 +84,10 @@ class Reader(nn.Module):
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS - SHARED_LAYERS))
         self.layers.load_state_dict(encoder.layers[SHARED_LAYERS:].state_dict())
         self.match = nn.Linear(WIDTH, 2)
-        self.query, self.key = nn.Linear(WIDTH, 2 * POINTER), nn.Linear(WIDTH, 2 * POINTER)
+        self.query, self.key = nn.Linear(WIDTH, 3 * POINTER), nn.Linear(WIDTH, 3 * POINTER)
         self.absent, self.option = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
 
-    def forward(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
         """h (R, T, WIDTH): states of `lower`, the sentence's and then the card's; mask (R, T); markers (R, P) positions in T."""
         bias = bias_of(mask)
         for layer in self.layers:
@@ -95,11 +95,11 @@ class Reader(nn.Module):
         act, part = self.match(h[:, 0]).unbind(-1)
         at = h.gather(1, markers[..., None].expand(-1, -1, WIDTH))
         queries, keys = self.query(at), self.key(h)
-        start, end = (
-            queries[..., p] @ keys[..., p].transpose(-1, -2) / math.sqrt(POINTER)
-            for p in (slice(POINTER), slice(POINTER, 2 * POINTER))
+        start, end, inside = (
+            queries[..., i : i + POINTER] @ keys[..., i : i + POINTER].transpose(-1, -2) / math.sqrt(POINTER)
+            for i in range(0, 3 * POINTER, POINTER)
         )
-        return act, part, start, end, self.absent(at)[..., 0], self.option(h)[..., 0]
+        return act, part, start, end, inside, self.absent(at)[..., 0], self.option(h)[..., 0]
 
 
 POINTER = 64

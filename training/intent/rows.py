@@ -24,9 +24,22 @@ Kind = Literal["act", "part", "none"]
 Span = tuple[int, int]
 _SLOT = re.compile(r"\{(\w+)\}")
 # "the red van" is a red van, but "the day after tomorrow" and "the first of may" are no thing with an article.
-_ARTICLE = re.compile(r"(?:the|an?) (?!\d|day|week|first|second|third|end|next|last|\w+(?:th|st|nd|rd)\b|half|quarter|hour)", re.I)
+_ARTICLE = re.compile(
+    r"(?:the|an?) (?!\d|day|week|first|second|third|end|next|last|\w+(?:th|st|nd|rd)\b|half|quarter|hour)", re.I
+)
 _SYLLABLES = "ba ko ri tel mon san vi lu dar fen zo pra ki nor um el ta gri sho we dax lin or qua ry bel".split()
-_ALSO = (" and ", " and ", " and then ", " then ", ", also ", " and also ", ". also ", ". then ", ", and after that ", " plus ")
+_ALSO = (
+    " and ",
+    " and ",
+    " and then ",
+    " then ",
+    ", also ",
+    " and also ",
+    ". also ",
+    ". then ",
+    ", and after that ",
+    " plus ",
+)
 _NOT = (
     "do not {0}", "don't {0}", "dont {0}", "please don't {0}", "please do not {0}", "never {0}", "no need to {0}",
     "you don't have to {0}", "i didn't ask you to {0}", "under no circumstances {0}", "i don't want you to {0}",
@@ -73,7 +86,9 @@ class Groups:
     """The generator. `like(field, tool)` gives the field's other tools, nearest in meaning first; `far(a, b)` says whether two tools
     of different fields are surely not the same thing."""
 
-    def __init__(self, fields: Sequence[Field], beyond: Path, near: Mapping[str, Sequence[Tool]], shipped_share: float) -> None:
+    def __init__(
+        self, fields: Sequence[Field], beyond: Path, near: Mapping[str, Sequence[Tool]], shipped_share: float
+    ) -> None:
         self.fields = list(fields)
         self.beyond = beyond
         self._beyond_words, self._beyond = read_beyond(beyond)
@@ -83,7 +98,8 @@ class Groups:
         self._home = {id(tool): f for f in self.fields for tool in f.tools}
         others = sum(len(f.tools) for f in self.fields if f.name != "shipped")
         self._weights = [
-            shipped_share if f.name == "shipped" else (1 - shipped_share) * len(f.tools) / max(1, others) for f in self.fields
+            shipped_share if f.name == "shipped" else (1 - shipped_share) * len(f.tools) / max(1, others)
+            for f in self.fields
         ]
 
     @classmethod
@@ -188,6 +204,12 @@ class Groups:
         return re.sub(r"\ba (?=[aeio])", "an ", template)
 
     # one sentence
+
+    def say(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> str:
+        return self._say(rng, params, ask).text
+
+    def beyond_one(self, rng: random.Random) -> str:
+        return self._beyond_one(rng)
 
     def _say(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> _Said:
         by_key, fixed, spans = {p.key: p for p in params}, dict(ask.fixed), {}

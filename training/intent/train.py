@@ -23,15 +23,16 @@ from training.intent.rows import Group, Groups, read_fields
 from training.material import Field, Tool, slots
 
 _BODY_RATE, _HEAD_RATE = 1.2e-4, 1e-3
+_INSIDE = 4.0
 _FALL = 0.4  # of the time, in which the rates fall to zero
 _NEVER = -1e4
 
 
 def losses(reader: Reader, encoder: Encoder, batch: Batch, counts: Counter[str] | None = None) -> Tensor:
     """The choice among the cards of a sentence and "none", and the pointers of the right card."""
-    act, part, start, end, absent, option = read(reader, encoder, batch)
+    act, part, start, end, inside, absent, option = read(reader, encoder, batch)
     chosen = _choice(batch, act, part, counts)
-    spans = _spans(batch, start, end, absent, counts)
+    spans = _spans(batch, start, end, absent, counts) + _insides(batch, inside)
     options = _options(batch, option, absent, counts)
     return chosen + spans + options
 
@@ -51,7 +52,7 @@ def read(reader: Reader, encoder: Encoder, batch: Batch, pieces: int = 3) -> lis
             mask = torch.arange(h.shape[1])[None] < torch.tensor([lengths[r] for r in rows])[:, None]
             heads = [x.float() for x in reader(h, mask, batch.markers[rows])]
             missing = width - h.shape[1]
-            found.append([F.pad(x, (0, missing)) if i in (2, 3, 5) else x for i, x in enumerate(heads)])
+            found.append([F.pad(x, (0, missing)) if i in (2, 3, 4, 6) else x for i, x in enumerate(heads)])
     back = torch.tensor(order).argsort()
     return [torch.cat(column)[back] for column in zip(*found, strict=True)]
 
@@ -107,6 +108,17 @@ def _spans(batch: Batch, start: Tensor, end: Tensor, absent: Tensor, counts: Cou
     return total
 
 
+def _insides(batch: Batch, inside: Tensor) -> Tensor:
+    """Each word of the sentence belongs to the parameter or does not: many more lessons a sentence than its two ends."""
+    taught = (batch.start >= 0)[..., None] & batch.said[:, None, :]
+    if not taught.any():
+        return torch.zeros(())
+    places = torch.arange(inside.shape[2])
+    within = (places >= batch.start[..., None]) & (places <= batch.end[..., None]) & (batch.start[..., None] > 0)
+    loss = F.binary_cross_entropy_with_logits(inside[taught], within[taught].float())
+    return _INSIDE * loss
+
+
 def _options(batch: Batch, option: Tensor, absent: Tensor, counts: Counter[str] | None) -> Tensor:
     taught = batch.option >= -1
     if not taught.any():
@@ -155,10 +167,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
-    encoder, pieces = read_weights(options.encoder / "model.safetensors"), Pieces(str(options.encoder / "tokenizer.json"))
+    encoder, pieces = (
+        read_weights(options.encoder / "model.safetensors"),
+        Pieces(str(options.encoder / "tokenizer.json")),
+    )
     reader = Reader(encoder)
     if options.resume:
-        reader.load_state_dict(torch.load(options.resume))
+        reader.load_state_dict(_grown(torch.load(options.resume), reader))
     fields = read_fields()
     near = neighbours(fields, encoder, pieces)
     groups = Groups.load(fields, near)
@@ -180,10 +195,22 @@ def main() -> None:
         optimizer.zero_grad()
         step, running = step + 1, 0.98 * running + 0.02 * loss.item()
         if step % 300 == 0:
-            report(reader, encoder, pieces, check, f"step {step} {(time.monotonic() - began) / 60:.1f} min loss {running:.3f}")
+            report(
+                reader,
+                encoder,
+                pieces,
+                check,
+                f"step {step} {(time.monotonic() - began) / 60:.1f} min loss {running:.3f}",
+            )
             save(reader, options.out / "reader.pt")
     report(reader, encoder, pieces, check, f"end, step {step}")
     save(reader, options.out / "reader.pt")
+
+
+def _grown(state: dict[str, Tensor], reader: Reader) -> dict[str, Tensor]:
+    """A checkpoint from before the `inside` head, with that head as it begins."""
+    own = reader.state_dict()
+    return {k: v if v.shape == own[k].shape else torch.cat([v, own[k][len(v) :]]) for k, v in state.items()}
 
 
 @torch.no_grad()

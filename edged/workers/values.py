@@ -1,0 +1,148 @@
+"""From the words that the reader points at to a value of the schema: a number, a listed name, a date, a length of time, or plain
+words.
+
+What cannot be read is no value: nothing is guessed. Bounds are the tool's own business, it refuses in its own words. Tools say
+with each parameter what kind it is (`agent/cards`); here a tool's parameters are prepared once and then held against sentence
+after sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from edged.workers import moments
+from edged.workers.durations import TIME_UNITS, Duration, durations, iso
+from edged.workers.listing import Matched, listing
+from edged.workers.numerals import Number, numbers
+
+__all__ = ["Reading", "Wanted", "wanted"]
+
+_MOMENTS: dict[str, Callable[[str, datetime], str | None]] = {
+    "date": moments.day,
+    "time": moments.clock_time,
+    "date-time": moments.moment,
+}
+_NUMERIC = ("integer", "number")
+_MOST_NAMED = 7  # of the values between which a sentence leaves the choice
+_ONE = re.compile(r"an?\s+(?!bit|little|lot|few|while|moment|low|high)\w+(?:\s+\w+)?", re.IGNORECASE)
+
+Place = tuple[int, int]
+Stated = tuple[int, int, list[Any]]
+
+
+class Wanted:
+    """One parameter: what values it takes. `unit`: the unit of time that its name tells; `shared`: another has another one."""
+
+    __slots__ = ("alone", "kind", "list", "most", "shared", "unit")
+
+    def __init__(self, slot: Mapping[str, Any], alone: bool, units: Sequence[str | None]) -> None:
+        self.kind: str = slot["kind"]
+        self.list = listing(tuple(slot["values"])) if self.kind == "list" else None
+        self.most: float | None = slot["most"]
+        self.alone = alone
+        self.unit = _unit(slot)
+        self.shared = any(unit not in (None, self.unit) for unit in units)
+        if self.kind in _MOMENTS:
+            moments.prepare()
+
+
+def wanted(slots: Sequence[Mapping[str, Any]]) -> list[Wanted]:
+    """`slots`: {text, choices, kind, values, most} for each parameter of one tool."""
+    units = [_unit(slot) for slot in slots]
+    alone = sum(slot["kind"] in _NUMERIC for slot in slots) == 1
+    return [Wanted(slot, alone, units) for slot in slots]
+
+
+class Reading:
+    """One sentence held against the parameters of one tool. `now` is local time."""
+
+    def __init__(self, text: str, slots: Sequence[Wanted], now: datetime) -> None:
+        self._text, self._slots, self._now = text, slots, now
+        self._matched: list[Matched | None] = [slot.list.match(text) if slot.list else None for slot in slots]
+        self._numbers: list[Number] = []
+        self._durations: list[Duration] = []
+        if any(slot.kind in (*_NUMERIC, "duration") for slot in slots):
+            names = [place for matched in self._matched if matched for place in matched.digits()]
+            self._numbers = [n for n in numbers(text) if not _meets((n.begin, n.end), names)]
+            self._durations = durations(text)
+
+    def at(self, index: int, begin: int, end: int) -> list[Any]:
+        """What these words mean for parameter `index`: [] nothing that can be read, one value, or those that stay possible."""
+        slot, matched = self._slots[index], self._matched[index]
+        words = self._text[begin:end]
+        if slot.list and matched:
+            return (matched.at(begin, end) or slot.list.misspelt(words))[:_MOST_NAMED]
+        if slot.kind in _NUMERIC:
+            value = self._number(slot, (begin, end))
+            return [] if value is None else [value]
+        if slot.kind == "duration":
+            said = [d for d in self._durations if _meets((begin, end), [(d.begin, d.end)])]
+            return [iso(said[0])] if len(said) == 1 else []
+        if slot.kind in _MOMENTS:
+            return self._moment(_MOMENTS[slot.kind], begin, end)
+        trimmed = words.strip(" ,;:!?\"'")
+        return [trimmed] if trimmed else []
+
+    def stated(self, index: int) -> list[Stated]:
+        """The numbers and listed values that the sentence states anywhere, (first character, behind the last, values)."""
+        slot, matched = self._slots[index], self._matched[index]
+        if matched:
+            return [(begin, end, values[:_MOST_NAMED]) for begin, end, values in matched.stated()]
+        if slot.kind not in _NUMERIC:
+            return []
+        plain = [(n.begin, n.end) for n in self._numbers if not n.ordinal and not (n.ranged and slot.alone)]
+        timed = [(d.begin, d.end) for d in self._durations] if slot.unit and not slot.shared else []
+        places = timed + [place for place in plain if not _meets(place, timed)]
+        found = [(begin, end, self._number(slot, (begin, end))) for begin, end in sorted(places)]
+        return [(begin, end, [value]) for begin, end, value in found if value is not None]
+
+    def _number(self, slot: Wanted, place: Place) -> int | float | None:
+        if slot.unit and not slot.shared:
+            said = [d for d in self._durations if _meets(place, [(d.begin, d.end)])]
+            if said:
+                return said[0].count(slot.unit) if len(said) == 1 else None
+        inside = [n for n in self._numbers if _meets(place, [(n.begin, n.end)])]
+        if slot.unit and slot.shared:
+            inside = [n for n in inside if self._unit_behind(n) == slot.unit] or inside
+        inside = [n for n in inside if not n.ordinal] or inside
+        if not inside:
+            return 1 if _ONE.fullmatch(self._text[slice(*place)].strip()) else None
+        if len(inside) > 1 or (inside[0].ranged and slot.alone):
+            return None
+        return self._scaled(inside[0], slot)
+
+    def _scaled(self, number: Number, slot: Wanted) -> int | float:
+        """ "half" of what goes to 100 is 50, and "50 percent" of what goes to 1 is 0.5."""
+        value = number.value
+        if slot.most == 100 and 0 < value < 1 and self._text[number.begin].isalpha():
+            value *= 100
+        if slot.most is not None and slot.most <= 1 and number.percent:
+            value /= 100
+        return int(value) if slot.kind == "integer" and value == value // 1 else value
+
+    def _unit_behind(self, number: Number) -> str | None:
+        behind = re.match(r"[\s-]*([a-z]+)", self._text[number.end :].lower())
+        return next((unit for unit in TIME_UNITS if behind and behind[1] in (unit, f"{unit}s")), None)
+
+    def _moment(self, read: Callable[[str, datetime], str | None], begin: int, end: int) -> list[str]:
+        """The reader may leave out the word in front that "in two hours" and "at nine" hang on."""
+        before = re.search(r"\b(?:in|at|on|by|this|next|the)\s+$", self._text[:begin], re.IGNORECASE)
+        for start in (before.start() if before else begin, begin):
+            value = read(self._text[start:end], self._now)
+            if value is not None:
+                return [value]
+        return []
+
+
+def _unit(slot: Mapping[str, Any]) -> str | None:
+    """Plural only: a "second operand" and a "day of the month" are no lengths of time."""
+    words = set(slot["text"].split()) if slot["kind"] in _NUMERIC else set()
+    units = [unit for unit in TIME_UNITS if f"{unit}s" in words]
+    return units[0] if len(units) == 1 else None
+
+
+def _meets(place: Place, places: Sequence[Place]) -> bool:
+    return any(place[0] < end and begin < place[1] for begin, end in places)
