@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edged.domain.errors import ModelBroken
 
 __all__ = ["FewShot", "Metric", "Posteriors", "Scores", "minimize"]
 
@@ -48,7 +51,14 @@ class Metric:
 
     @classmethod
     def read(cls, file: Path) -> Metric:
-        """Raises OSError, ValueError or KeyError for what is not such a file."""
+        """Raises `ModelBroken`."""
+        try:
+            return cls._checked(file)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ModelBroken(f"cannot read {file.name}: {str(error)[:200]}", path=str(file)) from None
+
+    @classmethod
+    def _checked(cls, file: Path) -> Metric:
         with np.load(file, allow_pickle=False) as found:
             lower, centre, basis, between = (found[name].astype(np.float64) for name in cls.__slots__)
         if (
@@ -71,7 +81,8 @@ class Metric:
 
     def project(self, shaped: Doubles) -> Doubles:
         """What `shape` gave, in the metric's directions (N, D)."""
-        return shaped @ self.basis
+        points: Doubles = shaped @ self.basis
+        return points
 
 
 def shaped(features: Floats, lower: Doubles) -> Doubles:
@@ -83,7 +94,7 @@ def shaped(features: Floats, lower: Doubles) -> Doubles:
 
 
 class Posteriors:
-    """What is known of K classes after their examples: closed form, microseconds. `points` (N, D) are projected, `labels` (N) below K."""
+    """What is known of K classes after their examples, in closed form. `points` (N, D) are projected, `labels` (N) below K."""
 
     def __init__(self, between: Doubles, points: Doubles, labels: Integers, count: int) -> None:
         sizes = np.bincount(labels, minlength=count).astype(np.float64)[:, None]
@@ -98,13 +109,14 @@ class Posteriors:
 
     def llr(self, points: Doubles) -> Doubles:
         """(N, D) -> (N, K): log-likelihood of the sentence as one of the class, over that as any sentence, in nats."""
-        return points @ self._linear + points**2 @ self._square + self._constant
+        ratio: Doubles = points @ self._linear + points**2 @ self._square + self._constant
+        return ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """`log_p` (N, K) given that one of the classes is meant; `llr` (N, K) of each class by itself, 0 is even; `scope` (N), higher when
-    any of them is meant, comparable among sentences only."""
+    """`log_p` (N, K) given that one of the classes is meant; `llr` (N, K) of each class by itself, 0 is even; `scope` (N),
+    higher when any of them is meant, comparable among sentences only."""
 
     log_p: Doubles
     llr: Doubles
@@ -180,8 +192,8 @@ def regress(inputs: Floats, labels: Integers, offset: Floats) -> Floats:
 def minimize(
     loss: Callable[[Floats], tuple[float, Floats]], at: Floats, steps: int, tolerance: float = 1e-3, memory: int = 8
 ) -> Floats:
-    """L-BFGS (Nocedal and Wright, algorithm 7.4) for a strictly convex `loss` -> (value, gradient), until the gradient is `tolerance` of
-    the first one. Backtracking is enough: of such a function every step has positive curvature."""
+    """L-BFGS (Nocedal and Wright, algorithm 7.4) for a strictly convex `loss` -> (value, gradient), until the gradient is
+    `tolerance` of the first one. Backtracking is enough: of such a function every step has positive curvature."""
     value, gradient = loss(at)
     enough = tolerance * float(np.linalg.norm(gradient))
     moves: list[tuple[Floats, Floats, float]] = []

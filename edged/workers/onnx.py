@@ -1,9 +1,9 @@
 """The child that runs the small ONNX encoders: `python -m edged.workers.onnx`.
 
-Verbs: `load`, `embed`, `teach` (the tools of an agent, kept under a key), `understand` (a sentence against them), `learn` (classes from
-examples, see `fewshot`), `classify`, `ping`. One thread of computing unless told otherwise, no memory arena, no spinning: on a device,
-what is not in use belongs to others. What is taught or learnt is forgotten with the process; `understand` and `classify` say so, and
-the daemon teaches again.
+Verbs: `load`, `embed`, `teach` (the tools of an agent, kept under a key), `understand` (a sentence against them), `learn`
+(classes from examples, see `fewshot`), `classify`, `ping`. One thread of computing unless told otherwise, no memory arena, no
+spinning: on a device, what is not in use belongs to others. What is taught or learnt is forgotten with the process;
+`understand` and `classify` say so, and the daemon teaches again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded
 
@@ -38,6 +37,7 @@ _SENTENCE, _CARD = 0, 1
 _LONGEST_TEXT = 256  # tokens of a text to embed
 _BATCH = 768  # tokens
 _TOOLSETS = 16
+_HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
 
 def session(file: Path, threads: int) -> Any:
@@ -137,17 +137,20 @@ class Backend:
         folder, threads = Path(call.params["path"]), call.params["threads"] or 1
         encoder = Encoder(folder, threads)
         reader = session(folder / "reader.onnx", threads) if (folder / "reader.onnx").exists() else None
+        metric = Metric.read(folder / "metric.npz") if (folder / "metric.npz").exists() else None
         try:  # the library allocates what it needs, and files that do not belong together show it
-            states, _ = encoder.run([encoder.pieces.extremes()], _SENTENCE)
+            states, vectors = encoder.run([encoder.pieces.extremes()], _SENTENCE)
+            if metric is not None:
+                metric.shape(features_of(states[0], vectors[0])[None])
             if reader is not None:
                 reader.run(
                     None,
                     _feed(states, [_Tool(CardTokens((1, 2), (0,), ((),)), states[0], states[0, 0], states[0, :0])]),
                 )
         except Exception as error:
-            detail = f"encoder.onnx, reader.onnx and tokenizer.json do not fit together: {str(error)[:200]}"
+            detail = f"encoder.onnx, reader.onnx, metric.npz and tokenizer.json do not fit together: {str(error)[:200]}"
             raise ModelBroken(detail, path=str(folder)) from None
-        self._encoder, self._reader, self._metric = encoder, reader, _metric(folder, states.shape[2])
+        self._encoder, self._reader, self._metric = encoder, reader, metric
         _give_back()
         return {"load_seconds": time.monotonic() - started}
 
@@ -200,7 +203,7 @@ class Backend:
 
     def _read(self, text: str, tokens: SentenceTokens, states: Floats, tools: list[_Tool]) -> list[dict[str, Any]]:
         feed = _feed(states, tools)
-        act, part, start, end, absent, option = self._reader.run(None, feed)
+        act, part, start, end, inside, absent, option = self._reader.run(_HEADS, feed)
         now = datetime.now()
         said = [Reading(text, tool.slots, now) for tool in tools]
         return [
@@ -210,7 +213,14 @@ class Backend:
                 "slots": [
                     {"options": options(option[row], choices, float(absent[row, at]))}
                     if choices
-                    else _pointed(text, tokens, start[row, at], end[row, at], float(absent[row, at]), said[row], at)
+                    else _pointed(
+                        text,
+                        tokens,
+                        (start[row, at], end[row, at], inside[row, at]),
+                        float(absent[row, at]),
+                        said[row],
+                        at,
+                    )
                     for at, choices in enumerate(tool.tokens.choices)
                 ],
             }
@@ -233,7 +243,7 @@ class Backend:
         return {"labels": labels}
 
     def classify(self, call: Call) -> dict[str, Any]:
-        """{key, texts} -> {known: False} when `learn` has to come first, else {known, found: [{label, p, llr, scope}]}, a text each."""
+        """{key, texts} -> {known: False} when `learn` has to come first, else {known, found}, a {label, p, llr, scope} a text."""
         learnt = self._learnt.get(call.params["key"])
         if learnt is None:
             return {"known": False}
@@ -245,23 +255,9 @@ class Backend:
 
 
 def features_of(states: Floats, vector: Floats) -> Floats:
-    """What `fewshot` learns from: a text's unit vector, and the unit mean of its words' states (S, width), [CLS] and [SEP] around."""
+    """What `fewshot` learns from: a text's unit vector, and the unit mean of its `states` (S, width) but [CLS] and [SEP]."""
     low = (states[1:-1] if len(states) > 2 else states).mean(axis=0)
     return np.concatenate([vector, low / np.linalg.norm(low)])
-
-
-def _metric(folder: Path, width: int) -> Metric | None:
-    """What `fewshot` needs beside the encoder; a folder may be without."""
-    file = folder / "metric.npz"
-    if not file.exists():
-        return None
-    try:
-        metric = Metric.read(file)
-        if len(metric.lower) != width:
-            raise ValueError(f"made for vectors of {len(metric.lower)}, not of {width}")
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ModelBroken(f"cannot read {file.name}: {str(error)[:200]}", path=str(folder)) from None
-    return metric
 
 
 def _give_back() -> None:
@@ -286,9 +282,9 @@ def _shown(slots: Sequence[dict[str, Any]]) -> list[tuple[str, Sequence[str]]]:
 
 
 def _pointed(
-    text: str, tokens: SentenceTokens, start: Floats, end: Floats, absent: float, said: Reading, at: int
+    text: str, tokens: SentenceTokens, heads: tuple[Floats, Floats, Floats], absent: float, said: Reading, at: int
 ) -> dict[str, Any]:
-    found, missing = spans(text, tokens.offsets, start, end, absent)
+    found, missing = spans(text, tokens.offsets, *heads, absent)
     valued = [(begin, stop, chance, said.at(at, begin, stop)) for begin, stop, chance in found]
     return {"spans": valued, "absent": missing, "stated": said.stated(at)}
 

@@ -11,30 +11,36 @@ __all__ = ["options", "spans"]
 
 Floats = NDArray[np.float32]
 _LONGEST_SPAN = 24  # tokens
-_BEST = 3
+_BEST = 5
+_INSIDE, _CLIP = 0.5, 4.0  # how much the words between the ends count, and each of them at most
 
 
 def spans(
-    text: str, offsets: Sequence[tuple[int, int]], start: Floats, end: Floats, absent: float
+    text: str, offsets: Sequence[tuple[int, int]], start: Floats, end: Floats, inside: Floats, absent: float
 ) -> tuple[list[tuple[int, int, float]], float]:
     """The likeliest runs of words for one parameter, (first character, behind the last, probability), and the probability that the
-    sentence does not say it. `start`, `end` (S,) are scores over the sentence's tokens, whose first and last are no words."""
+    sentence does not say it. `start`, `end`, `inside` (S,) are scores of the sentence's tokens, whose first and last are no words;
+    `absent` stands against the first two. Two good ends with strange words between them are no span: `inside` sees to that."""
     words = slice(1, len(offsets) - 1)
     if len(offsets) <= 2:
         return [], 1.0
-    first, last = _softmax(absent, start[words]), _softmax(absent, end[words])
-    pairs = np.triu(np.outer(first[1:], last[1:]))
-    pairs = np.tril(pairs, _LONGEST_SPAN - 1)
-    missing = float(first[0] * last[0])
-    total = float(pairs.sum()) + missing
-    found: list[tuple[int, int, float]] = []
-    for flat in np.argsort(pairs, axis=None)[::-1][:_BEST]:
+    first, last = np.log(_softmax(absent, start[words])), np.log(_softmax(absent, end[words]))
+    within = np.concatenate([[0.0], np.cumsum(np.clip(inside[words], -_CLIP, _CLIP))])
+    scores = first[1:, None] + last[None, 1:] + _INSIDE * (within[None, 1:] - within[:-1, None])
+    count = len(scores)
+    reach = np.tril(np.triu(np.ones((count, count), bool)), _LONGEST_SPAN - 1)
+    missing = float(first[0] + last[0])
+    top = max(missing, float(scores[reach].max()))
+    pairs = np.where(reach, np.exp(scores - top), 0.0)
+    none = float(np.exp(missing - top))
+    total = float(pairs.sum()) + none
+    found: dict[tuple[int, int], float] = {}
+    for flat in np.argsort(pairs, axis=None)[::-1][: 2 * _BEST]:
         i, j = np.unravel_index(int(flat), pairs.shape)
-        begin, stop = _whole(text, offsets[1 + int(i)][0], offsets[1 + int(j)][1])
-        chance = float(pairs[i, j]) / total
-        if chance > 0.01 and (begin, stop) not in [(b, s) for b, s, _ in found]:
-            found.append((begin, stop, chance))
-    return found, missing / total
+        place = _whole(text, offsets[1 + int(i)][0], offsets[1 + int(j)][1])
+        found[place] = found.get(place, 0.0) + float(pairs[i, j]) / total
+    best = sorted(found.items(), key=lambda item: -item[1])[:_BEST]
+    return [(begin, stop, chance) for (begin, stop), chance in best if chance > 0.01], none / total
 
 
 def options(scores: Floats, places: Sequence[int], absent: float) -> list[float]:

@@ -1,8 +1,9 @@
 """The metric of `edged/workers/fewshot.py`, measured over the training material: `python -m training.intent.metric [--judge]`.
 
-Every tool of the material is a class, its sentences are examples. What scatters within the classes and between them is measured with
-the exported encoder, so that its int8 noise is part of it. The shipped tools are left out: they stand in the material several times.
-`--judge` measures over two thirds of the fields and learns the tools of the others, in turn: there the constants were chosen.
+Every tool of the material is a class, its sentences are examples. What scatters within the classes and between them is
+measured with the exported encoder, so that its int8 noise is part of it. The shipped tools are left out: they stand in the
+material several times. `--judge` measures over two thirds of the fields and learns the tools of the others, in turn: there the
+constants of both files were chosen, and nowhere else.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _shrunk(covariance: Array, share: float) -> Array:
 
 
 def judge(examples: Examples, shots: Sequence[int] = (1, 3, 10), folds: int = 3) -> None:
-    """Print, on fields that the metric did not see: accuracy, log loss, and recall of what no tool serves at 10 % false rejection."""
+    """Print, on fields that the metric did not see: accuracy, log loss, recall of what no tool serves at 10 % false refusal."""
     homes = np.random.default_rng(0).permutation(np.unique(examples.fields))
     for n in shots:
         found = []
