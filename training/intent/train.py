@@ -6,6 +6,7 @@ The encoder and its lowest layers stay as they are; only the reader's own layers
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import time
 from collections import Counter
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, help="a checkpoint to go on from (one before the rate fell: steady.pt)")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
+    torch.set_num_threads(os.cpu_count() or 1)  # of two hyperthreads it would take one
     options.out.mkdir(parents=True, exist_ok=True)
     encoder, pieces = (
         read_weights(options.encoder / "model.safetensors"),
