@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench import intent_fewshot
 from bench.cascade import same
 from bench.heldout_samples import Sample, unseen_samples
 from bench.report import Bar, Reported, show
@@ -112,6 +113,7 @@ async def run(count: int) -> tuple[list[Bar], list[Reported]]:
         Bar("worker with bundled ONNX models, RSS in MB", resident / 1e6, "<=", 150),
         Bar("all bundled models, MB", _bundled_bytes() / 1e6, "<=", _LEGAL_MB),
     ]
+    bars += intent_fewshot.run()
     reported: list[Any] = [
         Reported("5 tools: median, ms", statistics.median(five.seconds) * 1e3),
         Reported("40 tools: median, ms", statistics.median(forty.seconds) * 1e3),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.agent.cards import Card, Slot
+from edged.agent.places import Place, assign
 from edged.domain.messages import ToolCall
 from edged.domain.resources import ToolSpec
 
@@ -132,16 +133,16 @@ def _arguments(slots: Sequence[Mapping[str, Any]], card: Card, spec: ToolSpec) -
     """Slots of the card that were cut off its end are not in `slots`: what they need is missing."""
     values: dict[str, Any] = {}
     unclear: dict[str, tuple[str, ...]] = {}
-    sure, taken = 1.0, list[tuple[int, int]]()
+    pointed = [seen for slot, seen in zip(card.slots, slots, strict=False) if not slot.choices]
+    placed = _placed(pointed)
+    taken, sure = [place for place, _ in placed if place is not None], 1.0
     for slot, seen in zip(card.slots, slots, strict=False):
-        found = (
-            _option(slot, seen["options"])
-            if slot.choices
-            else _value(seen, taken, values, _needed(slot, card, seen, spec))
-        )
+        if slot.choices:
+            found = _option(slot, seen["options"])
+        else:
+            place, chance = placed[next(i for i, other in enumerate(pointed) if other is seen)]
+            found = _value(seen, place, chance, taken, values, _needed(slot, card, seen, spec))
         sure *= found.sure
-        if found.place is not None:
-            taken.append(found.place)
         if len(found.values) == 1:
             values[slot.name] = found.values[0]
         elif found.values:
@@ -150,13 +151,26 @@ def _arguments(slots: Sequence[Mapping[str, Any]], card: Card, spec: ToolSpec) -
     return _Read(values, sure, tuple(missing), next(iter(unclear.values()), ()))
 
 
+def _placed(pointed: Sequence[Mapping[str, Any]]) -> list[tuple[Place | None, float]]:
+    """Where each parameter stands (None: nowhere), and how sure that is among the places that the others leave free."""
+    wishes = [[Place(*span[:3]) for span in seen["spans"] if span[3]] for seen in pointed]
+    absent = [seen["absent"] for seen in pointed]
+    chosen = [w[i] if i is not None else None for w, i in zip(wishes, assign(wishes, absent), strict=True)]
+    found: list[tuple[Place | None, float]] = []
+    for at, (own, none) in enumerate(zip(wishes, absent, strict=True)):
+        others = [place for i, place in enumerate(chosen) if i != at and place is not None]
+        free = sum(place.chance for place in own if not any(place.overlaps(other) for other in others))
+        place = chosen[at]
+        found.append((place, (none if place is None else place.chance) / max(1e-6, free + none)))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a parameter may be ((): not said), how sure that is, and where it stands."""
+    """What a parameter may be ((): not said), and how sure that is."""
 
     values: Sequence[Any]
     sure: float
-    place: tuple[int, int] | None = None
 
 
 def _needed(slot: Slot, card: Card, seen: Mapping[str, Any], spec: ToolSpec) -> bool:
@@ -172,24 +186,27 @@ def _option(slot: Slot, chances: Sequence[float]) -> _Found:
 
 
 def _value(
-    seen: Mapping[str, Any], taken: Sequence[tuple[int, int]], values: Mapping[str, Any], needed: bool
+    seen: Mapping[str, Any],
+    place: Place | None,
+    chance: float,
+    taken: Sequence[Place],
+    values: Mapping[str, Any],
+    needed: bool,
 ) -> _Found:
-    """What the reader points at, where that can be read as a value. A stretch of words serves one parameter."""
-    free = [span for span in seen["spans"] if not _overlaps(span, taken)]
-    absent = seen["absent"]
-    for begin, end, chance, found in free:
-        if chance < absent:
-            break
-        if found:
-            return _Found(found, chance, (begin, end))
+    """What the reader points at, where that can be read as a value; else the one value stated that nothing else took."""
+    if place is not None:
+        return _Found(next(span[3] for span in seen["spans"] if (span[0], span[1]) == (place.begin, place.end)), chance)
     used = set(map(str, values.values()))
-    left = [said for said in seen["stated"] if not _overlaps(said, taken) and not used & set(map(str, said[2]))]
-    if len(left) == 1 and needed and absent < _LOOKED_PAST:  # the one thing it can be; the reader pointed beside it
-        return _Found(left[0][2], 1.0 - absent)
-    if free and free[0][2] >= absent:  # it is said, and cannot be read
-        return _Found((), max(absent, 1e-6))
-    return _Found((), absent / (absent + free[0][2]) if free else absent)
-
-
-def _overlaps(words: Sequence[Any], taken: Sequence[tuple[int, int]]) -> bool:
-    return any(words[0] < end and begin < words[1] for begin, end in taken)
+    left = [
+        said
+        for said in seen["stated"]
+        if not any(Place(said[0], said[1], 1.0).overlaps(other) for other in taken)
+        and not used & set(map(str, said[2]))
+    ]
+    if len(left) == 1 and needed and seen["absent"] < _LOOKED_PAST:  # the reader pointed beside it
+        return _Found(left[0][2], 1.0 - seen["absent"])
+    if (
+        seen["spans"] and seen["spans"][0][2] >= seen["absent"] and not seen["spans"][0][3]
+    ):  # said, and it cannot be read
+        return _Found((), max(seen["absent"], 1e-6))
+    return _Found((), chance)

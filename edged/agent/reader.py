@@ -57,7 +57,7 @@ def taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str] = ()) -> dict[s
     return {
         "head": shown.head,
         "slots": [_slot(slot) for slot in shown.slots],
-        "about": shown.head,
+        "about": " ; ".join([shown.head, *(" ".join((slot.text, *slot.choices)) for slot in shown.slots)]),
         "examples": examples,
     }
 

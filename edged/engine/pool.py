@@ -12,8 +12,8 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,26 +36,13 @@ from edged.engine import scheduler
 from edged.engine.ledger import Ledger
 from edged.engine.proof import Prover
 from edged.engine.quarantine import Quarantine
-from edged.engine.records import Record
+from edged.engine.records import Job, Record
 from edged.engine.resident import Resident
 
 __all__ = ["Pool"]
 
 _WAITING_MAX = 256
 _ENCODER_MODULE = "edged.workers.onnx"
-
-
-@dataclass(slots=True)
-class _Job:
-    """One caller that waits for a model. `granted` gets the resident, taken for it."""
-
-    id: int
-    model: str
-    size: int
-    rank: int
-    deadline: float
-    arrived: float
-    granted: asyncio.Future[Resident]
 
 
 class Pool:
@@ -84,7 +71,7 @@ class Pool:
         self._quarantine = quarantine or Quarantine()
         self._records = {name: Record(spec) for name, spec in models.items()}
         self._residents: dict[str, Resident] = {}
-        self._waiting: dict[int, _Job] = {}
+        self._waiting: dict[int, Job] = {}
         self._ids = itertools.count(1)
         self._group = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
@@ -116,8 +103,7 @@ class Pool:
         Raises NotFound, BadRequest (a prompt too long, a bad grammar), DeadlineExceeded, ModelWontFit, ModelBroken,
         EngineCrashed, QueueFull, Unavailable. Cancelling the task stops the work in the worker too.
         """
-        deadline = generation.deadline_monotonic
-        async with self._within(deadline):
+        async with self._within(generation.deadline_monotonic):
             return await self._generate(generation)
 
     async def infer(
@@ -126,15 +112,20 @@ class Pool:
         """Have an encoder do one thing: `verb` and `params` are those of `workers/onnx`. Raises as `generate` does."""
         async with self._within(deadline_monotonic):
             resident = await self._admit(model, Priority.NORMAL, deadline_monotonic)
-            self._records[model].requests += 1
-            self._meters.count("engine.inferences")
-            try:
-                result = await resident.run(verb, params)
-            except EngineCrashed as error:
-                error.retry_after = self._rest(model)
-                raise
-            self._quarantine.answered(model)
-            return result
+            with self._serving(model, "inferences"):
+                return await resident.run(verb, params)
+
+    @contextlib.contextmanager
+    def _serving(self, model: str, what: str) -> Iterator[None]:
+        """Counts it, and what became of it."""
+        self._records[model].requests += 1
+        self._meters.count(f"engine.{what}")
+        try:
+            yield
+        except EngineCrashed as error:
+            error.retry_after = self._rest(model)
+            raise
+        self._quarantine.answered(model)
 
     @contextlib.asynccontextmanager
     async def _within(self, deadline: float | None) -> AsyncIterator[None]:
@@ -153,15 +144,8 @@ class Pool:
         resident = await self._admit(generation.model, generation.priority, generation.deadline_monotonic)
         granted = self._clock()
         loading = max(0.0, (resident.ready_at or 0.0) - max(arrived, resident.began))
-        record = self._records[generation.model]
-        record.requests += 1
-        self._meters.count("engine.generations")
-        try:
+        with self._serving(generation.model, "generations"):
             completion = await resident.generate(generation)
-        except EngineCrashed as error:
-            error.retry_after = self._rest(generation.model)
-            raise
-        self._quarantine.answered(generation.model)
         self._meters.count("engine.tokens", completion.usage.completion)
         return replace(completion, queued_seconds=max(0.0, granted - arrived - loading), load_seconds=loading)
 
@@ -200,7 +184,7 @@ class Pool:
         arrived = self._clock()
         granted: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
         limit = math.inf if deadline is None else deadline
-        job = _Job(next(self._ids), name, record.size(), priority.rank, limit, arrived, granted)
+        job = Job(next(self._ids), name, record.size(), priority.rank, limit, arrived, granted)
         self._waiting[job.id] = job
         self._tick()
         try:
@@ -246,7 +230,7 @@ class Pool:
             case scheduler.Wait(until):
                 self._sleep(until)
 
-    def _refusal(self, job: _Job, why: str) -> EdgedError:
+    def _refusal(self, job: Job, why: str) -> EdgedError:
         if why == "budget":
             detail = f"{job.model} needs {job.size} bytes; the budget is {self._ledger.budget}"
             return ModelWontFit(detail, needed=job.size, budget=self._ledger.budget)
@@ -258,7 +242,7 @@ class Pool:
         """Seconds after which another attempt makes sense."""
         return max(1.0, round(self._quarantine.until.get(name, 0.0) - self._clock(), 1))
 
-    def _refuse(self, job: _Job, error: EdgedError) -> None:
+    def _refuse(self, job: Job, error: EdgedError) -> None:
         if not job.granted.done():
             job.granted.set_exception(error)
         self._waiting.pop(job.id, None)

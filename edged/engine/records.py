@@ -13,7 +13,20 @@ from edged.engine.catalog import ModelFacts, describe, need, resolve
 from edged.engine.encoders import describe_encoder, need_of_encoder
 from edged.engine.resident import Resident
 
-__all__ = ["Record"]
+__all__ = ["Job", "Record"]
+
+
+@dataclass(slots=True)
+class Job:
+    """One caller that waits for a model. `granted` gets the resident, taken for it."""
+
+    id: int
+    model: str
+    size: int
+    rank: int
+    deadline: float
+    arrived: float
+    granted: asyncio.Future[Resident]
 
 
 @dataclass(slots=True)

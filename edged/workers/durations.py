@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from edged.workers.numerals import Number, numbers
 
@@ -51,7 +52,8 @@ class Duration:
         return int(value) if value == int(value) else value
 
 
-def durations(text: str) -> list[Duration]:
+@lru_cache(maxsize=4)
+def durations(text: str) -> tuple[Duration, ...]:
     """In order of appearance; neighbours are one ("two hours and ten minutes"). Ends of ranges are left out."""
     parts = [part for number in numbers(text) if (part := _counted(text, number)) is not None]
     parts += [part for part in map(_single, _BARE.finditer(text)) if part is not None]
@@ -64,7 +66,7 @@ def durations(text: str) -> list[Duration]:
             joined[-1] = _sum(before, part)
         else:
             joined.append(part)
-    return joined
+    return tuple(joined)
 
 
 def iso(duration: Duration) -> str:

@@ -5,7 +5,7 @@ A metric, measured once over the training material, knows how sentences that mea
 likelihood ratio against "any sentence at all" tells what lies outside. Over many examples the Gaussian is too simple, so a logistic
 regression learns what it leaves over, starting from it instead of from zero.
 
-The constants were chosen on fields of the material that the metric had not seen (`python -m training.intent.metric --judge`).
+The constants were set on fields of the material that the metric had not seen (see `training/intent/metric.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 
 from edged.domain.errors import ModelBroken
 
-__all__ = ["FewShot", "Metric", "Posteriors", "Scores", "minimize"]
+__all__ = ["FewShot", "Metric", "Posteriors", "Scores", "minimize", "regress", "shaped"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Reals = NDArray[Any]  # of either width
 
 _LOWER = 0.5  # weight of the lower states beside the sentence's vector
 _TRUST = 0.15  # of the likelihood ratio in the logits: its Gaussians know no correlation between errors
@@ -59,7 +61,7 @@ class Metric:
 
     @classmethod
     def _checked(cls, file: Path) -> Metric:
-        with np.load(file, allow_pickle=False) as found:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             lower, centre, basis, between = (found[name].astype(np.float64) for name in cls.__slots__)
         if (
             lower.ndim != 1
@@ -94,12 +96,12 @@ def shaped(features: Floats, lower: Doubles) -> Doubles:
 
 
 class Posteriors:
-    """What is known of K classes after their examples, in closed form. `points` (N, D) are projected, `labels` (N) below K."""
+    """What is known of K classes after their examples, in closed form. `points` (N, D) are projected, `labels` (N) below
+    K = `count`. A class may be without examples: then nothing is known, and its ratio is 0."""
 
     def __init__(self, between: Doubles, points: Doubles, labels: Integers, count: int) -> None:
-        sizes = np.bincount(labels, minlength=count).astype(np.float64)[:, None]
-        sums = np.zeros((count, len(between)))
-        np.add.at(sums, labels, points)
+        members = (labels == np.arange(count)[:, None]).astype(np.float64)
+        sizes, sums = members.sum(axis=1, keepdims=True), members @ points
         left = between / (1.0 + sizes * between)  # variance of the class's mean, given its examples
         means, precision = left * sums, 1.0 / (1.0 + left)
         total = 1.0 + between
@@ -141,10 +143,11 @@ class FewShot:
         rows = metric.shape(features)
         points = metric.project(rows)
         posteriors = Posteriors(metric.between, points, at, len(names))
-        basis = np.concatenate([_PLAIN * np.eye(rows.shape[1]), _MEASURED * metric.basis], axis=1)
-        inputs = np.concatenate([rows @ basis, np.ones((len(rows), 1))], axis=1).astype(np.float32)
+        inputs = np.concatenate([_PLAIN * rows, _MEASURED * points, np.ones((len(rows), 1))], axis=1).astype(np.float32)
         learnt = regress(inputs, at, (_TRUST * posteriors.llr(points)).astype(np.float32)).astype(np.float64)
-        return cls(metric, posteriors, basis @ learnt[:-1], learnt[-1], names)
+        width = rows.shape[1]
+        weights = _PLAIN * learnt[:width] + _MEASURED * metric.basis @ learnt[width:-1]
+        return cls(metric, posteriors, weights, learnt[-1], names)
 
     def scores(self, features: Floats) -> Scores:
         """(N, 2W) -> scores against each class and against all."""
@@ -167,12 +170,12 @@ class FewShot:
         ]
 
 
-def regress(inputs: Floats, labels: Integers, offset: Floats) -> Floats:
+def regress(inputs: Reals, labels: Integers, offset: Reals) -> Reals:
     """Weights (D, K) that make softmax(inputs @ weights + offset) likeliest, under a unit Gaussian prior on each weight."""
     count = offset.shape[1]
     rows = np.arange(len(labels))
 
-    def loss(flat: Floats) -> tuple[float, Floats]:
+    def loss(flat: Reals) -> tuple[float, Reals]:
         weights = flat.reshape(inputs.shape[1], count)
         logits = inputs @ weights + offset
         logits -= logits.max(axis=1, keepdims=True)
@@ -182,7 +185,7 @@ def regress(inputs: Floats, labels: Integers, offset: Floats) -> Floats:
         value = float(np.log(total, dtype=np.float64).sum() - own.sum(dtype=np.float64)) + 0.5 * float(flat @ flat)
         logits /= total
         logits[rows, labels] -= 1.0
-        gradient: Floats = (inputs.T @ logits).ravel() + flat
+        gradient: Reals = (inputs.T @ logits).ravel() + flat
         return value, gradient
 
     start = np.zeros(inputs.shape[1] * count, inputs.dtype)
@@ -190,13 +193,13 @@ def regress(inputs: Floats, labels: Integers, offset: Floats) -> Floats:
 
 
 def minimize(
-    loss: Callable[[Floats], tuple[float, Floats]], at: Floats, steps: int, tolerance: float = 1e-3, memory: int = 8
-) -> Floats:
+    loss: Callable[[Reals], tuple[float, Reals]], at: Reals, steps: int, tolerance: float = 1e-3, memory: int = 8
+) -> Reals:
     """L-BFGS (Nocedal and Wright, algorithm 7.4) for a strictly convex `loss` -> (value, gradient), until the gradient is
     `tolerance` of the first one. Backtracking is enough: of such a function every step has positive curvature."""
     value, gradient = loss(at)
     enough = tolerance * float(np.linalg.norm(gradient))
-    moves: list[tuple[Floats, Floats, float]] = []
+    moves: list[tuple[Reals, Reals, float]] = []
     for _ in range(steps):
         if (size := float(np.linalg.norm(gradient))) <= enough:
             break
@@ -217,7 +220,7 @@ def minimize(
     return at
 
 
-def _newton_like(gradient: Floats, moves: Sequence[tuple[Floats, Floats, float]]) -> Floats:
+def _newton_like(gradient: Reals, moves: Sequence[tuple[Reals, Reals, float]]) -> Reals:
     way, shares = -gradient, []
     for move, change, inverse in reversed(moves):
         shares.append(inverse * float(move @ way))

@@ -33,6 +33,8 @@ _AMOUNTS = frozenset("two three four five six seven eight nine ten twelve dozen 
 _WIDEST_GAP = 5  # words between two words of one value
 _LIKE = 0.65  # of the library's own cut; `_alike` decides
 _RUN_TOGETHER = 0.86
+_LONG = 99
+_SHORTEST_SLIP = 6  # letters; with one in a shorter word, "store" would be the "paraffin stove"
 _STEM = 4  # letters of the shortest part of a compound
 
 
@@ -41,6 +43,7 @@ class _Mention:
     """How a sentence mentions a value: for each of its words that it has, how alike and where."""
 
     met: dict[int, tuple[float, tuple[int, ...]]] = field(default_factory=dict)
+    slip: int = _LONG  # letters of the shortest word that is misspelt
 
     @property
     def places(self) -> frozenset[int]:
@@ -57,6 +60,7 @@ class _Found:
     share: float
     likeness: float
     places: frozenset[int]
+    slip: int
 
     def outdoes(self, other: _Found) -> bool:
         if self.places == other.places:
@@ -67,26 +71,39 @@ class _Found:
 class Matched:
     """A sentence matched against a list."""
 
-    def __init__(self, values: Sequence[str], tokens: Sequence[Token], found: Sequence[_Found], text: str) -> None:
-        self._values, self._tokens, self._found, self._text = values, tokens, found, text
+    def __init__(self, values: Sequence[str], tokens: Sequence[Token], found: Sequence[_Found]) -> None:
+        self._values, self._tokens, self._found = values, tokens, found
 
-    def at(self, begin: int, end: int) -> list[str]:
-        """What the words from `begin` to `end` mean: [] nothing, one value, or those between which they leave the choice."""
+    def at(self, begin: int, end: int, first: bool = False) -> tuple[int, int, list[str]]:
+        """What the words from `begin` to `end` mean: [] nothing, one value, or those between which they leave the choice; and
+        where it stands, if it is one and named in full. `first`: of several that are named, the first, since another parameter
+        takes the next.
+        """
+        found = sorted(self._meant(begin, end), key=lambda f: (min(f.places), f.value))
+        if first and len(found) > 1 and not found[0].places & found[1].places:
+            found = found[:1]
+        if len(found) == 1 and found[0].share == 1.0:
+            begin, end = self._tokens[min(found[0].places)].begin, self._tokens[max(found[0].places)].end
+        return begin, end, self._told(found)
+
+    def _meant(self, begin: int, end: int) -> list[_Found]:
         inside = {i for i, token in enumerate(self._tokens) if token.begin < end and begin < token.end}
         near = [found for found in self._found if found.places & inside]
         full = [found for found in near if found.share == 1.0]
         named = [found for found in _undone(full) if not self._goes_on(found, inside)]
         if named or full:
-            return self._told(named)
+            return named
         content = {i for i in inside if self._tokens[i].word not in _SMALL and not self._amount(i, inside)}
-        parts = [found for found in near if content and content <= found.places and not self._qualified(found)]
-        return self._told(_best(parts))
+        parts = [found for found in near if content and content <= found.places and found.slip >= _SHORTEST_SLIP]
+        parts = [found for found in parts if not self._qualified(found)]
+        return _best(parts)
 
     def stated(self) -> list[tuple[int, int, list[str]]]:
         """Where the sentence mentions values, without any pointing: in full, or else by half of their words or more."""
         full = _undone([found for found in self._found if found.share == 1.0])
         groups: dict[frozenset[int], list[_Found]] = defaultdict(list)
-        for found in full or _best([f for f in self._found if f.share >= 0.5 and not self._qualified(f)]):
+        parts = [f for f in self._found if f.share >= 0.5 and f.slip == _LONG and not self._qualified(f)]
+        for found in full or _best(parts):
             groups[found.places].append(found)
         return [
             (self._tokens[min(places)].begin, self._tokens[max(places)].end, self._told(group))
@@ -97,7 +114,7 @@ class Matched:
         """Stretches with digits that are part of a name mentioned in full: the 4 of a "4k monitor" is no amount."""
         places = {place for found in self._found if found.share == 1.0 for place in found.places}
         tokens = [self._tokens[place] for place in sorted(places)]
-        return [(token.begin, token.end) for token in tokens if any(c.isdigit() for c in token.word)]
+        return [(token.begin, token.end) for token in tokens if any(c.isdecimal() for c in token.word)]
 
     def _told(self, found: Iterable[_Found]) -> list[str]:
         return list(dict.fromkeys(self._values[f.value] for f in found))
@@ -105,7 +122,11 @@ class Matched:
     def _goes_on(self, found: _Found, inside: set[int]) -> bool:
         """The span has a further noun right behind the value: "drill press", "lamp post"."""
         after = max(found.places) + 1
-        return after in inside and self._tokens[after].word not in _SMALL
+        return (
+            after in inside
+            and self._tokens[after].word not in _SMALL
+            and self._tokens[after].begin == self._tokens[after - 1].end + 1  # no comma
+        )
 
     def _qualified(self, found: _Found) -> bool:
         """An article and then words that the value has not: "the porch lamp" is not the desk lamp."""
@@ -118,7 +139,7 @@ class Matched:
     def _amount(self, place: int, inside: set[int]) -> bool:
         """A number in front is how many; one behind belongs to the name."""
         word = self._tokens[place].word
-        return (word.isdigit() or word in _AMOUNTS) and place + 1 in inside
+        return (word.isdecimal() or word in _AMOUNTS) and place + 1 in inside
 
 
 class Listing:
@@ -126,6 +147,7 @@ class Listing:
 
     def __init__(self, values: Sequence[str]) -> None:
         self.values = tuple(values)
+        self._latest: tuple[str, Matched] | None = None
         self._sizes: list[int] = []
         self._tiny: set[int] = set()  # made of small words only, like the unit "in"
         self._forms: dict[str, list[tuple[int, tuple[int, ...], float]]] = defaultdict(list)
@@ -159,6 +181,12 @@ class Listing:
             self._compounds[own[0][:_STEM]].append((number, own[0]))
 
     def match(self, text: str) -> Matched:
+        """Several tools may share the list: the latest sentence is kept."""
+        if self._latest is None or self._latest[0] != text:
+            self._latest = (text, self._match(text))
+        return self._latest[1]
+
+    def _match(self, text: str) -> Matched:
         tokens = tokens_of(text)
         mentions: dict[int, _Mention] = defaultdict(_Mention)
         known = [i for i, token in enumerate(tokens) if self._meet(mentions, token.word, (i,))]
@@ -169,7 +197,7 @@ class Listing:
                 self._resemble(mentions, tokens[i].word, i)
         self._put_together(mentions, tokens)
         found = [self._found(number, mention) for number, mention in mentions.items()]
-        return Matched(self.values, tokens, [f for f in found if f is not None], text)
+        return Matched(self.values, tokens, [f for f in found if f is not None])
 
     def misspelt(self, words: str) -> list[str]:
         """For words of which none was met: run together or torn apart ("kit chenlight")."""
@@ -204,6 +232,7 @@ class Listing:
             if alike(word, other):
                 for number, places, _ in self._forms[other]:
                     _note(mentions[number], places, like * 0.98, (at,))
+                    mentions[number].slip = min(mentions[number].slip, len(word))
 
     def _put_together(self, mentions: dict[int, _Mention], tokens: Sequence[Token]) -> None:
         """German writes "Licht in der Küche" as one word, "Küchenlicht"."""
@@ -218,7 +247,7 @@ class Listing:
         places = sorted(mention.places)
         if any(b - a > _WIDEST_GAP for a, b in pairwise(places)):
             return None
-        return _Found(number, len(mention.met) / self._sizes[number], mention.likeness, frozenset(places))
+        return _Found(number, len(mention.met) / self._sizes[number], mention.likeness, frozenset(places), mention.slip)
 
 
 @lru_cache(maxsize=32)

@@ -127,7 +127,7 @@ def _time(said: dict[str, Any], elsewhere: str, rest: str) -> tuple[time, bool, 
     half = re.sub(r"[.\s]", "", (said.get("half") or elsewhere).lower()).removeprefix("inthe").removeprefix("at")
     half = half.removeprefix("this")
     if part := said.get("part"):
-        minute = {"half": 30, "quarter": 15}.get(part.lower().removeprefix("a "), int(part) if part.isdigit() else 0)
+        minute = {"half": 30, "quarter": 15}.get(part.lower().removeprefix("a "), int(part) if part.isdecimal() else 0)
         if said["way"].lower() in ("to", "before", "till"):
             hour, minute = (hour - 1) % 24 or 12, 60 - minute
     if half in _HALF_DAY and hour <= 12:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from text_to_num import find_numbers
@@ -55,20 +56,21 @@ class _Token:
         return self.word
 
     def nt_separated(self, previous: _Token) -> bool:
-        return self.word[0].isdigit() or previous.word[0].isdigit()
+        return self.word[0].isdecimal() or previous.word[0].isdecimal()
 
     def not_a_number_part(self) -> bool:
-        return self.word[0].isdigit()
+        return self.word[0].isdecimal()
 
 
-def numbers(text: str) -> list[Number]:
+@lru_cache(maxsize=4)  # each likely tool looks at the same sentence
+def numbers(text: str) -> tuple[Number, ...]:
     """In order of appearance. Codes ("A42"), times ("9:30") and what nothing can carry are left out."""
     tokens = [_Token(m.group().lower(), m.start(), m.end()) for m in _TOKEN.finditer(text)]
     found = sorted(
         [*_numerals(text, tokens), *_spelled(tokens), *_said_otherwise(tokens)], key=lambda n: (n.begin, -n.end)
     )
     found = [_signed(text, tokens, number) for number in _halved(tokens, _scaled(tokens, found))]
-    return [number for number in _marked(text, found) if abs(number.value) < _BEYOND_NUMBERS]
+    return tuple(number for number in _marked(text, found) if abs(number.value) < _BEYOND_NUMBERS)
 
 
 def with_digits(text: str) -> str:
@@ -82,12 +84,12 @@ def with_digits(text: str) -> str:
 
 def _numerals(text: str, tokens: Sequence[_Token]) -> Iterator[Number]:
     for at, token in enumerate(tokens):
-        if not token.word[0].isdigit() or len(token.word) > _LONGEST_NUMERAL:
+        if not token.word[0].isdecimal() or len(token.word) > _LONGEST_NUMERAL:
             continue
         before, after = text[: token.begin][-1:], text[token.end :][:1]
         if before.isalnum() or before in tuple("_:./") or (before == "-" and text[: token.begin - 1][-1:].isalpha()):
             continue  # the tail of a code
-        if after and after in ":/" and text[token.end + 1 :][:1].isdigit():
+        if after and after in ":/" and text[token.end + 1 :][:1].isdecimal():
             continue  # a time, a date
         end, ordinal, value = token.end, False, _numeral(token.word)
         following = tokens[at + 1].word if at + 1 < len(tokens) and tokens[at + 1].begin == token.end else ""
@@ -134,11 +136,11 @@ def _value(text: str) -> int | float | None:
 
 
 def _together(texts: Sequence[str]) -> int | float | None:
-    if len(texts) == 2 and all(text.isdigit() for text in texts):
+    if len(texts) == 2 and all(text.isdecimal() for text in texts):
         year = len(texts[0]) == 2 and len(texts[1]) == 2 and int(texts[0]) >= 10
         if year or texts[1].startswith("0"):
             return int("".join(texts))
-    scale = int(texts[1]) if texts[1].isdigit() else 0
+    scale = int(texts[1]) if texts[1].isdecimal() else 0
     if len(texts) == 2 and "." in texts[0] and scale in _SCALES.values():  # "two point five million"
         return _whole(float(texts[0]) * scale)
     return None
@@ -147,7 +149,7 @@ def _together(texts: Sequence[str]) -> int | float | None:
 def _no_number(tokens: Sequence[_Token], start: int, end: int) -> bool:
     """ "the kitchen one", and the million of "2 million", which belongs to the numeral."""
     words = [token.word for token in tokens]
-    if start and words[start] in _SCALES and words[start - 1][0].isdigit():
+    if start and words[start] in _SCALES and words[start - 1][0].isdecimal():
         return True
     if end - start > 1 or words[start] != "one":
         return False

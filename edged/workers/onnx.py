@@ -37,6 +37,7 @@ _SENTENCE, _CARD = 0, 1
 _LONGEST_TEXT = 256  # tokens of a text to embed
 _BATCH = 768  # tokens
 _TOOLSETS = 16
+_AT_ONCE, _CLEAR = 4, 3.0  # tools; a score against 0
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
 
@@ -182,8 +183,8 @@ class Backend:
 
         A tool is {index, about, example, act, part, slots}: cosines, scores against 0 for "none", and for each slot either
         {options} or {spans, absent, stated} (see `reading`): a span is (first character, behind the last, probability,
-        values), its values are those of `values.Reading.at`, and `stated` is `values.Reading.stated`. At most `most` tools
-        are read; the others are too unlike.
+        values), its values are those of `values.Reading.spans`, and `stated` is `values.Reading.stated`. At most `most` tools
+        are read, a few at a time until one is clearly meant; the others are too unlike.
         """
         tools = self._taught.get(call.params["key"])
         if tools is None:
@@ -196,9 +197,14 @@ class Backend:
         states, vectors = self.encoder.run([tokens.ids], _SENTENCE)
         likeness = [tool.likeness(vectors[0]) for tool in tools]
         order = sorted(range(len(tools)), key=lambda i: -max(likeness[i]))[: call.params["most"]]
-        found = self._read(text, tokens, states, [tools[i] for i in order]) if order else []
-        for entry, i in zip(found, order, strict=True):
-            entry |= {"index": i, "about": likeness[i][0], "example": likeness[i][1]}
+        found: list[dict[str, Any]] = []
+        while len(found) < len(order) and not any(max(entry["act"], entry["part"]) > _CLEAR for entry in found):
+            chunk = order[len(found) : len(found) + _AT_ONCE]
+            read = self._read(text, tokens, states, [tools[i] for i in chunk])
+            found += [
+                entry | {"index": i, "about": likeness[i][0], "example": likeness[i][1]}
+                for entry, i in zip(read, chunk, strict=True)
+            ]
         return {"known": True, "cut": tokens.cut, "tools": found}
 
     def _read(self, text: str, tokens: SentenceTokens, states: Floats, tools: list[_Tool]) -> list[dict[str, Any]]:
@@ -285,8 +291,7 @@ def _pointed(
     text: str, tokens: SentenceTokens, heads: tuple[Floats, Floats, Floats], absent: float, said: Reading, at: int
 ) -> dict[str, Any]:
     found, missing = spans(text, tokens.offsets, *heads, absent)
-    valued = [(begin, stop, chance, said.at(at, begin, stop)) for begin, stop, chance in found]
-    return {"spans": valued, "absent": missing, "stated": said.stated(at)}
+    return {"spans": said.spans(at, found), "absent": missing, "stated": said.stated(at)}
 
 
 def main() -> None:

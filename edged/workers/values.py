@@ -31,29 +31,30 @@ _ONE = re.compile(r"an?\s+(?!bit|little|lot|few|while|moment|low|high)\w+(?:\s+\
 
 Place = tuple[int, int]
 Stated = tuple[int, int, list[Any]]
+Span = tuple[int, int, float, list[Any]]
 
 
 class Wanted:
-    """One parameter: what values it takes. `unit`: the unit of time that its name tells; `shared`: another has another one."""
+    """One parameter: what values it takes. `unit`: the unit of time that its name tells; `shared`: another has another one.
+    `twin`: another takes values of the same list. `alone`: no other takes a number."""
 
-    __slots__ = ("alone", "kind", "list", "most", "shared", "unit")
+    __slots__ = ("alone", "kind", "list", "most", "shared", "twin", "unit")
 
-    def __init__(self, slot: Mapping[str, Any], alone: bool, units: Sequence[str | None]) -> None:
+    def __init__(self, slot: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> None:
         self.kind: str = slot["kind"]
         self.list = listing(tuple(slot["values"])) if self.kind == "list" else None
         self.most: float | None = slot["most"]
-        self.alone = alone
+        self.alone = not any(other["kind"] in _NUMERIC for other in others)
         self.unit = _unit(slot)
-        self.shared = any(unit not in (None, self.unit) for unit in units)
+        self.shared = any(_unit(other) not in (None, self.unit) for other in others)
+        self.twin = any(other["kind"] == "list" and list(other["values"]) == list(slot["values"]) for other in others)
         if self.kind in _MOMENTS:
             moments.prepare()
 
 
 def wanted(slots: Sequence[Mapping[str, Any]]) -> list[Wanted]:
     """`slots`: {text, choices, kind, values, most} for each parameter of one tool."""
-    units = [_unit(slot) for slot in slots]
-    alone = sum(slot["kind"] in _NUMERIC for slot in slots) == 1
-    return [Wanted(slot, alone, units) for slot in slots]
+    return [Wanted(slot, [other for other in slots if other is not slot]) for slot in slots]
 
 
 class Reading:
@@ -63,7 +64,7 @@ class Reading:
         self._text, self._slots, self._now = text, slots, now
         self._matched: list[Matched | None] = [slot.list.match(text) if slot.list else None for slot in slots]
         self._numbers: list[Number] = []
-        self._durations: list[Duration] = []
+        self._durations: tuple[Duration, ...] = ()
         if any(slot.kind in (*_NUMERIC, "duration") for slot in slots):
             names = [place for matched in self._matched if matched for place in matched.digits()]
             self._numbers = [n for n in numbers(text) if not _meets((n.begin, n.end), names)]
@@ -74,7 +75,7 @@ class Reading:
         slot, matched = self._slots[index], self._matched[index]
         words = self._text[begin:end]
         if slot.list and matched:
-            return (matched.at(begin, end) or slot.list.misspelt(words))[:_MOST_NAMED]
+            return (matched.at(begin, end, slot.twin)[2] or slot.list.misspelt(words))[:_MOST_NAMED]
         if slot.kind in _NUMERIC:
             value = self._number(slot, (begin, end))
             return [] if value is None else [value]
@@ -85,6 +86,18 @@ class Reading:
             return self._moment(_MOMENTS[slot.kind], begin, end)
         trimmed = words.strip(" ,;:!?\"'")
         return [trimmed] if trimmed else []
+
+    def spans(self, index: int, pointed: Sequence[tuple[int, int, float]]) -> list[Span]:
+        """`pointed` is (first character, behind the last, probability), the likeliest first; with the values of `at`. Runs of
+        words around the same listed name are one, of just its words and as likely as they are together."""
+        valued: dict[Place, Span] = {}
+        for begin, end, chance in pointed:
+            values, matched = self.at(index, begin, end), self._matched[index]
+            if matched and len(values) == 1:
+                begin, end, _ = matched.at(begin, end, self._slots[index].twin)
+            known = valued.get((begin, end))
+            valued[begin, end] = (begin, end, chance + (known[2] if known else 0.0), values)
+        return sorted(valued.values(), key=lambda span: -span[2])
 
     def stated(self, index: int) -> list[Stated]:
         """The numbers and listed values that the sentence states anywhere, (first character, behind the last, values)."""
@@ -97,7 +110,8 @@ class Reading:
         timed = [(d.begin, d.end) for d in self._durations] if slot.unit and not slot.shared else []
         places = timed + [place for place in plain if not _meets(place, timed)]
         found = [(begin, end, self._number(slot, (begin, end))) for begin, end in sorted(places)]
-        return [(begin, end, [value]) for begin, end, value in found if value is not None]
+        fits = (int,) if slot.kind == "integer" else (int, float)  # what nobody points at has to fit at least
+        return [(begin, end, [value]) for begin, end, value in found if isinstance(value, fits)]
 
     def _number(self, slot: Wanted, place: Place) -> int | float | None:
         if slot.unit and not slot.shared:
@@ -131,7 +145,10 @@ class Reading:
         """The reader may leave out the word in front that "in two hours" and "at nine" hang on."""
         before = re.search(r"\b(?:in|at|on|by|this|next|the)\s+$", self._text[:begin], re.IGNORECASE)
         for start in (before.start() if before else begin, begin):
-            value = read(self._text[start:end], self._now)
+            try:
+                value = read(self._text[start:end], self._now)
+            except (OverflowError, OSError, ValueError):  # beyond the calendar: "in two million weeks"
+                continue
             if value is not None:
                 return [value]
         return []

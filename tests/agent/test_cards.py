@@ -16,17 +16,17 @@ def spec(properties: dict[str, Any], required: list[str], **grounding: Grounding
 def test_a_card_tells_names_kinds_and_choices() -> None:
     properties = {
         "deviceName": {"type": "string"},
-        "percent": {"type": "integer"},
+        "percent": {"type": "integer", "maximum": 100},
         "mode": {"type": "string", "enum": ["slow", "fast"]},
         "day": {"type": "string", "format": "date"},
     }
     shown = card(spec(properties, ["deviceName", "percent"], deviceName=Grounding("choice", ("lamp", "fan", "pump"))))
     assert shown.head == "set level of device : set a device to a level"
     assert shown.slots == (
-        Slot("deviceName", "device name text such as lamp , fan"),
-        Slot("percent", "percent number"),
-        Slot("mode", "mode optional", ("slow", "fast")),
-        Slot("day", "day optional date"),
+        Slot("deviceName", "device name text such as lamp , fan", kind="list", values=("lamp", "fan", "pump")),
+        Slot("percent", "percent number", kind="integer", most=100),
+        Slot("mode", "mode optional", ("slow", "fast"), "option"),
+        Slot("day", "day optional date", kind="date"),
     )
     assert shown.unread == ()
 

@@ -27,7 +27,7 @@ DIM = ToolSpec(
 )
 BARE = ToolSpec("bare", "Tell a number", {"type": "object", "properties": {}})
 KIOSK = Agent("kiosk", "m", ("dim", "bare"))
-UNSAID = {"spans": [], "absent": 0.99}
+UNSAID = {"spans": [], "absent": 0.99, "stated": []}
 
 
 class Encoder:
@@ -56,7 +56,13 @@ class Encoder:
             text.split()[0], (0.0, -9.0, -9.0) if text.startswith("perhaps") else (-9.0, -9.0, -9.0)
         )
         digits = next((i for i, c in enumerate(text) if c.isdigit()), None)
-        said = UNSAID if digits is None else {"spans": [(digits, digits + 2, 0.99)], "absent": 0.01}
+        said = UNSAID
+        if digits is not None:
+            said = {
+                "spans": [(digits, digits + 2, 0.99, [int(text[digits : digits + 2])])],
+                "absent": 0.01,
+                "stated": [],
+            }
         rest = {"about": 0.5, "example": -1.0}
         return [
             {"index": 0, "act": dim, "part": part, "slots": [said], **rest},
@@ -130,6 +136,24 @@ async def test_an_unsure_reader_hands_a_shortlist_to_the_model(db: Database) -> 
     assert [tool.name for tool in model.asked[0].tools] == ["dim"]
     assert outcome.reply.tier is Tier.MODEL
     assert outcome.reply.stages[0].name == "intent"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (("desk lamp", "floor lamp"), "Which percent: desk lamp or floor lamp?"),
+        (tuple("abcdefg"), "Which percent: a, b, c, d, e or another?"),
+    ],
+)
+async def test_a_choice_left_open_is_asked_for_by_name(db: Database, values: tuple[str, ...], text: str) -> None:
+    class Torn(Encoder):
+        def tools(self, text: str) -> list[dict[str, Any]]:
+            dim, bare = super().tools(text)
+            return [dim | {"slots": [{"spans": [(0, 3, 0.99, values)], "absent": 0.01, "stated": []}]}, bare]
+
+    outcome = await router(db, Torn(), Model()).answer(ask("dim the lamp"), None)
+    assert outcome.escalate is not None
+    assert (outcome.escalate.reason, outcome.escalate.text) == ("missing_argument", text)
 
 
 async def test_without_a_model_an_unsure_reader_gives_up(db: Database) -> None:

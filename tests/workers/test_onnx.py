@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,22 @@ from edged.ipc.process import Child
 
 MODULE = "edged.workers.onnx"
 BUNDLED = Path(__file__).parents[2] / "edged" / "models" / "intent"
+
+
+def slot(text: str, kind: str, choices: Sequence[str] = (), values: Sequence[str] = ()) -> dict[str, Any]:
+    return {"text": text, "choices": list(choices), "kind": kind, "values": list(values), "most": None}
+
+
 TOOLS: list[dict[str, Any]] = [
     {
         "head": "switch light : turn a light on or off",
-        "slots": [["room text", []], ["state", ["on", "off"]]],
+        "slots": [slot("room text", "list", values=["attic", "hall"]), slot("state", "option", ["on", "off"])],
         "about": "turn a light on or off",
         "examples": ["lights on in the hall"],
     },
     {
         "head": "start timer : start a timer",
-        "slots": [["minutes number", []]],
+        "slots": [slot("minutes number", "integer")],
         "about": "start a timer",
         "examples": [],
     },
@@ -77,7 +83,17 @@ async def test_tools_are_taught_once_and_sentences_read(child: Child) -> None:
     assert seen["known"] and not seen["cut"] and len(seen["tools"]) == 2
     assert first["index"] == 0 and first["example"] > first["about"] - 1 and len(first["slots"]) == 2
     assert sum(first["slots"][1]["options"]) == pytest.approx(1.0, abs=1e-3)
-    assert all(0 <= a < b <= len(asked["text"]) for a, b, _ in first["slots"][0]["spans"])
+    assert all(0 <= a < b <= len(asked["text"]) for a, b, _, _ in first["slots"][0]["spans"])
+    assert first["slots"][0]["spans"][0][3] == ["attic"]
+    assert first["slots"][0]["stated"] == [[24, 29, ["attic"]]]
+
+
+async def test_pointed_words_come_with_their_value(child: Child) -> None:
+    await child.call("teach", {"key": "k", "tools": TOOLS})
+    seen = await child.call("understand", {"text": "start a timer for half an hour", "key": "k", "most": 1})
+    minutes = seen["tools"][0]["slots"][0]
+    assert minutes["spans"][0][3] == [30]
+    assert [values for *_, values in minutes["stated"]] == [[30]]
 
 
 async def test_a_sentence_is_read_the_same_beside_other_tools(child: Child) -> None:

@@ -18,9 +18,10 @@ __all__ = ["Batch", "collate", "padded"]
 class Batch:
     """G sentences, R rows (a sentence with one of its cards), P parameters at most, T tokens of the longest row.
 
-    `owner` (R) is the sentence of a row; `act`, `part` (R) are 1 where that is right. `markers` (R, P) positions in the row. Of rows
-    whose arguments are known: `start`, `end` (R, P) positions in the row, 0 for "not said", -100 for none; `option` (R, P) the same, -1
-    for "not said"; `candidates` (R, P, T) which positions of the row are its choices. `said` (R, T) are the sentence's own tokens.
+    `owner` (R) is the sentence of a row; `act`, `part` (R) are 1 where that is right. `markers` (R, P) positions in the row. Of
+    rows whose arguments are known: `start`, `end` (R, P) positions in the row, 0 for "not said", -100 for none; `option` (R, P)
+    the same, -1 for "not said"; `candidates` (R, P, T) which positions of the row are its choices. `said` (R, T) are the
+    sentence's own tokens.
     """
 
     sentences: list[tuple[int, ...]]

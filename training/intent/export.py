@@ -1,8 +1,8 @@
 """Checkpoint to what the daemon ships: `python -m training.intent.export --encoder FOLDER CHECKPOINT [--out edged/models/intent]`.
 
-Two ONNX graphs with int8 weights and the word pieces. The encoder's matrices have a scale a block of 128 and its activations too, and
-word vectors a scale each, so that its vectors stay those of the float model, whatever they are batched with (`bench.intent` has the
-cosine). The reader's matrices have a scale a column, and its activations one a run: half the time, and no worse at choosing.
+Two ONNX graphs with int8 weights and the word pieces. The encoder's matrices have a scale a block of 128 and its activations too,
+and word vectors a scale each, so that its vectors stay those of the float model, whatever they are batched with. The reader's
+matrices have a scale a column, and its activations one a run: half the time, and no worse at choosing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How well the exported models understand development tools: `python -m training.intent.judge [--fit]`.
+"""How well the exported models understand development tools: `python -m training.intent.judge [--shipped]`.
 
-`training/dev/` holds tools and sentences that no training run reads. Here the thresholds and weights of `edged/agent/intent.py` are set;
-the benchmark's held-out sets are never looked at for that.
+`training/dev/` holds tools and sentences that no training run reads. Here the thresholds and weights of `edged/agent/intent.py`
+are set; the benchmark's held-out sets are never looked at for that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Seen:
     cut: bool
 
 
-def see(backend: Backend, sample: Sample, most: int = 4) -> Seen:
+def see(backend: Backend, sample: Sample, most: int = 8) -> Seen:
     cards = [card(spec) for spec in sample.specs]
     tools = [taught(c, spec) for c, spec in zip(cards, sample.specs, strict=True)]
     backend.teach(_Call({"key": "k", "tools": tools}))  # type: ignore[arg-type]

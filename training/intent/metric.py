@@ -3,7 +3,7 @@
 Every tool of the material is a class, its sentences are examples. What scatters within the classes and between them is
 measured with the exported encoder, so that its int8 noise is part of it. The shipped tools are left out: they stand in the
 material several times. `--judge` measures over two thirds of the fields and learns the tools of the others, in turn: there the
-constants of both files were chosen, and nowhere else.
+constants of both files were set, with tools merged by fours for what 50 examples need; `_BETWEEN` was never varied.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WITHIN, _BETWEEN = (
     0.3,
     0.05,
 )  # of the mean variance, added to each: a class has fewer sentences than there are directions
-_DIRECTIONS = 256  # of 768; the others carry 0.003 of the accuracy
+_DIRECTIONS = 256  # of 768; on unseen fields the others carry at most 0.006 of the accuracy
 _MOST = 14
 
 Array = NDArray[Any]

@@ -1,8 +1,8 @@
-"""The encoder (a BERT of six layers) and the reader that branches off it: a cross-encoder that chooses a tool and points at arguments.
+"""The encoder (a BERT of six layers) and the reader that branches off it, a cross-encoder that chooses and points.
 
-The lowest layers are the encoder's own and stay frozen. Sentence and tool card go through them apart, so cards are encoded once, when
-tools change, and the sentence once for both uses. The upper layers exist twice: the encoder's, untouched, and the reader's, over
-sentence and card together.
+The lowest layers are the encoder's own and stay frozen. Sentence and tool card go through them apart, so cards are encoded once,
+when tools change, and the sentence once for both uses. The upper layers exist twice: the encoder's, untouched, and the reader's,
+over sentence and card together.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ class _Said:
 
 
 class Groups:
-    """The generator. `like(field, tool)` gives the field's other tools, nearest in meaning first; `far(a, b)` says whether two tools
-    of different fields are surely not the same thing."""
+    """The generator. `near` has, by "field.tool", the tools that may be listed beside it, nearest in meaning first: those of its
+    field, and some of others that are surely not the same thing."""
 
     def __init__(
         self, fields: Sequence[Field], beyond: Path, near: Mapping[str, Sequence[Tool]], shipped_share: float
@@ -128,10 +128,8 @@ class Groups:
         count = rng.choice((1, 1, 2, 2, 3, 4))
         chosen: list[Tool] = []
         for _ in range(count):
-            if rng.random() < 0.65:
-                other = near[min(len(near) - 1, int(rng.expovariate(1 / 3)))]
-            else:
-                other = rng.choice(near)
+            close = near[min(len(near) - 1, int(rng.expovariate(1 / 3)))]
+            other = close if rng.random() < 0.65 else rng.choice(near)
             if other not in chosen:
                 chosen.append(other)
         chosen.append(tool)

@@ -134,7 +134,7 @@ def _options(batch: Batch, option: Tensor, absent: Tensor, counts: Counter[str] 
 
 @torch.no_grad()
 def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dict[str, list[Tool]]:
-    """For each tool the others it may be listed with: its field's, nearest first, then some of other fields that are surely different."""
+    """For each tool the others it may be listed with: its field's, nearest first, then some of other fields, surely different."""
     homes, tools, vectors = [], [], []
     for f in fields:
         for tool in f.tools:
