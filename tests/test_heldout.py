@@ -15,7 +15,7 @@ from training.material import Field, read_beyond, read_tools
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = {name: read_tools(ROOT / "bench" / "heldout" / f"{name}.txt") for name in ("shipped", "unseen")}
-SEEN = [read_tools(TRAINING / f"{name}.txt") for name in ("shipped", "buildings", "office", "field")]
+SEEN = [read_tools(path) for path in sorted(TRAINING.glob("*.txt")) if path.name != "beyond.txt"]
 BEYOND_WORDS, BEYOND = read_beyond(TRAINING / "beyond.txt")
 
 
@@ -25,7 +25,8 @@ def shape(sentence: str) -> str:
 
 
 def templates(field: Field) -> set[str]:
-    return {shape(text) for tool in field.tools for text in [*(ask.text for ask in tool.asks), *tool.unfit]}
+    said = [text for tool in field.tools for text in [*(ask.text for ask in (*tool.asks, *tool.lacks)), *tool.unfit]]
+    return {shape(text) for text in said}
 
 
 def phrases(field: Field) -> set[str]:

@@ -20,11 +20,11 @@ from edged.domain.resources import ToolSpec
 
 __all__ = ["Act", "AskBack", "Decision", "NoTool", "PassOn", "decide"]
 
-# Fitted by training/intent/calibrate.py: scores gain by likeness to the description and to the nearest example.
+# Set by training/intent/judge.py on development tools: scores gain by likeness to the description and to the nearest example.
 _ABOUT = (0.0, 0.0)  # weight, origin (cosine)
-_EXAMPLE = (0.0, 0.0)
-_SURE = 0.5
-_NONE = 0.5
+_EXAMPLE = (2.0, 0.5)
+_SURE = 0.6
+_NONE = 0.55
 _LOOKED_PAST = 0.7
 _LIKELY = 0.1  # the share of chance below which a tool is not worth a language model's time
 _CALL = "intent-1"

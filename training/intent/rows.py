@@ -170,7 +170,7 @@ class Groups:
             two = self._say(rng, other.params, rng.choice(other.asks)).text
             right += [i for i, t in enumerate(listed) if t is other and t is not tool]
         else:
-            two = self._beyond_one(rng)
+            two = self.beyond_one(rng)
         if rng.random() < 0.5 and choice >= 0.6:
             one, two = two, one
         text = dress(rng, re.sub(r"[{}]", "", one.rstrip("?.!") + rng.choice(_ALSO) + two))
@@ -193,9 +193,9 @@ class Groups:
         if chance < 0.88 and rest:
             said = self._say(rng, tool.params, Ask(dress(rng, rng.choice(tool.asks).text), {}))
             return Group(said.text, self._cards(rng, rest), "none")
-        return Group(dress(rng, self._beyond_one(rng)), self._cards(rng, listed), "none")
+        return Group(dress(rng, self.beyond_one(rng)), self._cards(rng, listed), "none")
 
-    def _beyond_one(self, rng: random.Random) -> str:
+    def beyond_one(self, rng: random.Random) -> str:
         template = rng.choice(self._beyond)
         for slot in slots(template):
             template = template.replace(f"{{{slot}}}", rng.choice(self._beyond_words[slot]), 1)
@@ -205,9 +205,6 @@ class Groups:
 
     def say(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> str:
         return self._say(rng, params, ask).text
-
-    def beyond_one(self, rng: random.Random) -> str:
-        return self._beyond_one(rng)
 
     def _say(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> _Said:
         by_key, fixed, spans = {p.key: p for p in params}, dict(ask.fixed), {}

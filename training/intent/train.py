@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.multiprocessing
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from edged.workers.wordpieces import Pieces
 from training.intent.batches import Batch, collate, padded
@@ -157,56 +158,94 @@ def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dic
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", type=Path, required=True, help="folder with model.safetensors and tokenizer.json")
-    parser.add_argument("--minutes", type=float, default=80)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--sentences", type=int, default=40, help="a batch")
-    parser.add_argument("--resume", type=Path, help="a checkpoint to go on from (one before the rate fell: steady.pt)")
-    options = parser.parse_args()
+class Together:
+    """Gradients and the clock of several processes, one a core: two threads of one process wait for each other most of the time."""
+
+    def __init__(self, rank: int, options: argparse.Namespace) -> None:
+        self.rank, self._count = rank, options.processes
+        self._began, self._seconds = time.monotonic(), 60 * options.minutes
+        self.done = 0.0
+        if self._count > 1:
+            torch.set_num_threads(1)
+            meeting = (options.out / "meeting").absolute()
+            torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=self._count)
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self._began) / 60
+
+    def share(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Average the gradients; and all agree on how much of the time is over, or they would not end at the same step."""
+        done = (time.monotonic() - self._began) / self._seconds
+        if self._count == 1:
+            self.done = done
+            return
+        flat = torch.cat([*(p.grad.flatten() for p in parameters if p.grad is not None), torch.tensor([done])])
+        torch.distributed.all_reduce(flat)
+        flat /= self._count
+        at = 0
+        for p in parameters:
+            if p.grad is not None:
+                p.grad.copy_(flat[at : at + p.numel()].view_as(p))
+                at += p.numel()
+        self.done = float(flat[-1])
+
+
+def work(rank: int, options: argparse.Namespace) -> None:
+    """One process of the run; the first one reports and saves."""
+    together = Together(rank, options)
     torch.manual_seed(options.seed)
-    torch.set_num_threads(os.cpu_count() or 1)  # of two hyperthreads it would take one
-    options.out.mkdir(parents=True, exist_ok=True)
-    encoder, pieces = (
-        read_weights(options.encoder / "model.safetensors"),
-        Pieces(str(options.encoder / "tokenizer.json")),
-    )
+    encoder = read_weights(options.encoder / "model.safetensors")
+    pieces = Pieces(str(options.encoder / "tokenizer.json"))
     reader = Reader(encoder)
     if options.resume:
         reader.load_state_dict(_grown(torch.load(options.resume), reader))
     fields = read_fields()
-    near = neighbours(fields, encoder, pieces)
-    groups = Groups.load(fields, near)
-    rng = random.Random(options.seed)
+    groups = Groups.load(fields, neighbours(fields, encoder, pieces))
+    rng = random.Random(1000 * rank + options.seed)
     check = [groups.group(random.Random(10_000 + i)) for i in range(400)]
     heads = [p for n, p in reader.named_parameters() if not n.startswith("layers.")]
     optimizer = torch.optim.AdamW([{"params": reader.layers.parameters()}, {"params": heads}], weight_decay=0.01)
-    began, step, running, steady = time.monotonic(), 0, 0.0, False
-    while (done := (time.monotonic() - began) / 60 / options.minutes) < 1:
-        for part, rate in zip(optimizer.param_groups, (_BODY_RATE, _HEAD_RATE), strict=True):
-            part["lr"] = rate * min(1.0, (step + 1) / 60, max(0.02, (1 - done) / _FALL))
-        if done > 1 - _FALL and not steady:
-            save(reader, options.out / "steady.pt")
-            steady = True
-        loss = losses(reader, encoder, collate(pieces, [groups.group(rng) for _ in range(options.sentences)]))
+    parameters, size = list(reader.parameters()), options.sentences // options.processes
+    step, running = 0, 0.0
+    while together.done < 1:
+        loss = losses(reader, encoder, collate(pieces, [groups.group(rng) for _ in range(size)]))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        before = together.done
+        together.share(parameters)
+        for part, rate in zip(optimizer.param_groups, (_BODY_RATE, _HEAD_RATE), strict=True):
+            part["lr"] = rate * min(1.0, (step + 1) / 60, max(0.02, (1 - together.done) / _FALL))
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         step, running = step + 1, 0.98 * running + 0.02 * loss.item()
-        if step % 300 == 0:
-            report(
-                reader,
-                encoder,
-                pieces,
-                check,
-                f"step {step} {(time.monotonic() - began) / 60:.1f} min loss {running:.3f}",
-            )
+        if rank == 0 and before <= 1 - _FALL < together.done:
+            save(reader, options.out / "steady.pt")
+        if rank == 0 and step % 300 == 0:
+            head = f"step {step} {together.minutes:.1f} min loss {running:.3f}"
+            report(reader, encoder, pieces, check, head)
             save(reader, options.out / "reader.pt")
-    report(reader, encoder, pieces, check, f"end, step {step}")
-    save(reader, options.out / "reader.pt")
+    if rank == 0:
+        report(reader, encoder, pieces, check, f"end, step {step}")
+        save(reader, options.out / "reader.pt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", type=Path, required=True, help="folder with model.safetensors and tokenizer.json")
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--sentences", type=int, default=40, help="a step, of all processes together")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--resume", type=Path, help="a checkpoint to go on from (one before the rate fell: steady.pt)")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "meeting").unlink(missing_ok=True)
+    if options.processes == 1:
+        work(0, options)
+    else:
+        torch.multiprocessing.spawn(work, (options,), options.processes)
 
 
 def _grown(state: dict[str, Tensor], reader: Reader) -> dict[str, Tensor]:
