@@ -126,6 +126,10 @@ class AgentSettings(_Table):
     rules: dict[str, str] = Field(default_factory=dict)
 
 
+def _in_the_box() -> dict[str, ModelSettings]:
+    return {"bundled": ModelSettings(), ENCODER: ModelSettings(kind="encoder")}
+
+
 class Settings(_Table):
     """The whole configuration. `source` is the folder that it was read from."""
 
@@ -134,7 +138,7 @@ class Settings(_Table):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
     cloud: CloudSettings = Field(default_factory=CloudSettings)
-    models: dict[Name, ModelSettings] = Field(default_factory=lambda: {"bundled": ModelSettings()})
+    models: dict[Name, ModelSettings] = Field(default_factory=lambda: _in_the_box())
     agents: dict[Name, AgentSettings] = Field(default_factory=dict)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     source: Path = Path()
@@ -142,7 +146,7 @@ class Settings(_Table):
     @field_validator("models")
     @classmethod
     def _bundled(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
-        return {"bundled": ModelSettings(), ENCODER: ModelSettings(kind="encoder"), **models}
+        return {**_in_the_box(), **models}
 
     @model_validator(mode="after")
     def _models_exist(self) -> Settings:

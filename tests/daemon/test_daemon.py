@@ -18,19 +18,33 @@ import pytest
 from bench.process import DaemonProcess, Site, free_port
 from edged.ipc.memory import resident_bytes
 
+# An agent that has only its language model to understand with.
+TILL = """
+[agents.till]
+tools = ["kiosk.*"]
+tiers = ["model", "cloud"]
+"""
 QUESTION = "do you have the noise cancelling headphones in stock?"
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon for the tests that leave it as it was. The cloud's port is closed."""
-    overlay = f'[mqtt]\nenabled = false\n[cloud]\nbase_url = "http://127.0.0.1:{free_port()}/v1"\n'
+    overlay = f'[mqtt]\nenabled = false\n[cloud]\nbase_url = "http://127.0.0.1:{free_port()}/v1"\n{TILL}'
     with DaemonProcess(Site(tmp_path_factory.mktemp("site"), overlay)) as running:
         yield running
 
 
-def test_the_model_calls_the_shop(daemon: DaemonProcess) -> None:
+def test_a_clear_question_needs_no_language_model(daemon: DaemonProcess) -> None:
     status, reply = daemon.ask("kiosk", QUESTION)
+    assert (status, reply["tier"], reply["usage"]["prompt"]) == (200, "intent", 0)
+    [call] = reply["tool_calls"]
+    assert (call["name"], call["arguments"]) == ("check_stock", {"product": "noise cancelling headphones"})
+    assert {stage["name"] for stage in reply["stages"]} == {"intent", "tool:check_stock"}
+
+
+def test_the_model_calls_the_shop(daemon: DaemonProcess) -> None:
+    status, reply = daemon.ask("till", QUESTION)
     assert status == 200
     assert reply["tier"] == "model"
     [call] = reply["tool_calls"]
@@ -88,18 +102,18 @@ def test_bad_requests_have_codes(daemon: DaemonProcess, path: str, body: object,
 def test_status_shows_the_house(daemon: DaemonProcess) -> None:
     _, status = daemon.call("GET", "/v1/status")
     assert status["device"] == "demo"
-    assert {model["name"] for model in status["models"]} == {"bundled"}
+    assert {model["name"] for model in status["models"]} == {"bundled", "encoder"}
     assert {plugin["name"] for plugin in status["plugins"]} == {"clock", "home", "kiosk", "units"}
 
 
 def test_a_killed_worker_costs_one_attempt(daemon: DaemonProcess) -> None:
-    daemon.ask("kiosk", QUESTION)
-    _, status = daemon.call("GET", "/v1/status")
-    [model] = status["models"]
-    os.kill(model["pid"], signal.SIGKILL)
-    status_code, reply = daemon.ask("kiosk", QUESTION, id="after-a-crash")
-    assert status_code == 200, reply
-    assert reply["tier"] == "model"
+    for agent, name, tier in (("till", "bundled", "model"), ("kiosk", "encoder", "intent")):
+        daemon.ask(agent, QUESTION)
+        _, status = daemon.call("GET", "/v1/status")
+        os.kill(next(model["pid"] for model in status["models"] if model["name"] == name), signal.SIGKILL)
+        status_code, reply = daemon.ask(agent, QUESTION, id=f"after-a-crash-of-{name}")
+        assert status_code == 200, reply
+        assert reply["tier"] in (tier, "model")  # a crashed encoder may cost its attempt
 
 
 def test_children_die_with_the_daemon(tmp_path: Path) -> None:
@@ -127,7 +141,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     with DaemonProcess(Site(tmp_path, "[mqtt]\nenabled = false\n")) as daemon:
         daemon.ask("kiosk", QUESTION)
         _, status = daemon.call("GET", "/v1/status")
-        os.kill(status["models"][0]["pid"], signal.SIGSTOP)
+        os.kill(next(model["pid"] for model in status["models"] if model["pid"]), signal.SIGSTOP)
         assert daemon.process is not None
         with socket.socket(socket.AF_UNIX) as waiting:  # a request that would be drained
             waiting.connect(str(daemon.site.socket))
