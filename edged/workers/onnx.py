@@ -37,6 +37,7 @@ _SENTENCE, _CARD = 0, 1
 _LONGEST_TEXT = 256  # tokens of a text to embed
 _BATCH = 768  # tokens
 _TOOLSETS = 16
+_TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they leave lying is some tens of megabytes
 _AT_ONCE, _CLEAR = 4, 3.0  # tools; a score against 0
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
@@ -124,6 +125,7 @@ class Backend:
         self._reader: Any = None
         self._metric: Metric | None = None
         self._taught: OrderedDict[str, list[_Tool]] = OrderedDict()
+        self._read_since = 0
         self._learnt: OrderedDict[str, FewShot] = OrderedDict()
 
     @property
@@ -205,6 +207,10 @@ class Backend:
                 entry | {"index": i, "about": likeness[i][0], "example": likeness[i][1]}
                 for entry, i in zip(read, chunk, strict=True)
             ]
+        self._read_since += 1
+        if self._read_since >= _TRIM_AFTER:
+            self._read_since = 0
+            _give_back()
         return {"known": True, "cut": tokens.cut, "tools": found}
 
     def _read(self, text: str, tokens: SentenceTokens, states: Floats, tools: list[_Tool]) -> list[dict[str, Any]]:
