@@ -112,7 +112,7 @@ async def test_check_of_a_good_configuration(edged: Command) -> None:
     folder = write(edged.folder / "config", GOOD)
     ran = await edged("check")
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out == "ok: config: device demo, 1 agents, 1 models, mqtt off, cloud none\n"
+    assert ran.out == "ok: config: device demo, 1 agents, 2 models, mqtt off, cloud none\n"
     assert list(folder.iterdir()) == [folder / "edged.toml"]
 
 
