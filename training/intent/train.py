@@ -180,6 +180,9 @@ class Together:
         if self._count == 1:
             self.done = done
             return
+        for p in parameters:  # a batch without a choice gives that head no gradient, and all must send the same
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
         flat = torch.cat([*(p.grad.flatten() for p in parameters if p.grad is not None), torch.tensor([done])])
         torch.distributed.all_reduce(flat)
         flat /= self._count
