@@ -107,11 +107,13 @@ class Router:
         step = _without_model(decided, Tier.MODEL in agent.tiers)
         if step is not None:
             return Outcome(replace(_nothing(request), stages=stages), step)
+        # A call that is decided on needs no way of writing calls, nor a look at a model file that may be large or broken.
+        dialect = DIALECTS["edged"] if isinstance(decided, Act) else await self._dialect(agent.model)
         transcript = Transcript(
             agent,
             request.text,
             _shortlist(specs, decided),
-            await self._dialect(agent.model),
+            dialect,
             Tier.INTENT if isinstance(decided, Act) else Tier.MODEL,
             history=await self._past(request, agent),
             chosen=decided.call if isinstance(decided, Act) else None,

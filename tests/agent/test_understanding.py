@@ -87,6 +87,16 @@ async def test_a_clear_sentence_needs_no_model(db: Database) -> None:
     assert model.asked == [] and encoder.verbs == ["understand", "teach", "understand"]
 
 
+async def test_a_clear_sentence_does_not_look_at_the_language_model(db: Database) -> None:
+    def broken(model: str) -> str:
+        raise ModelBroken(f"cannot read {model}")
+
+    tools = Tools(DIM, BARE)
+    reader = Reader(Encoder(), "encoder")
+    door = Router({"kiosk": KIOSK}, tools, Runner(tools, Effects(db)), Model(), None, Sessions(db), broken, reader)
+    assert (await door.answer(ask("dim it to 20 please"), None)).reply.text == "Dimmed to 20."
+
+
 async def test_tools_are_taught_once(db: Database) -> None:
     encoder = Encoder()
     door = router(db, encoder, Model())
