@@ -146,6 +146,7 @@ def _reported(name: str, score: Score) -> list[Reported]:
         Reported(f"{name}: near misses, recall", score.share("near miss seen", "near miss")),
         Reported(f"{name}: beyond the device, recall", score.share("beyond seen", "beyond")),
         Reported(f"{name}: asked back, of all requests", score.share("asked back", "all")),
+        Reported(f"{name}: asked what was meant, of all requests", score.share("unsure", "all")),
         *(
             Reported(f"{name}: {how} by {tier}", score.counts[f"{how} by {tier}"])
             for how in ("exact", "wrong")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from edged.fleet.settings import ENCODER
 
 __all__ = ["Score", "ask_cascade", "same"]
 
+_ARTICLE = re.compile(r"^(?:the|an?) ")
 _BEYOND = ("no_tool_fits", "malformed", "too_many_steps")
 
 
@@ -68,6 +70,7 @@ class Score:
         c["exact"] += exact
         c["wrong"] += said is not None and not exact
         c["asked back"] += reason == "missing_argument"
+        c["unsure"] += reason == "unsure"
         c[f"exact by {outcome.reply.tier}"] += exact
         c[f"wrong by {outcome.reply.tier}"] += said is not None and not exact
         claimed = said is None and reason in _BEYOND
@@ -105,9 +108,10 @@ async def ask_cascade(pool: Pool, samples: list[Sample], agents: Mapping[str, Ag
 
 
 def same(said: tuple[str, dict[str, Any]], wanted: tuple[str, dict[str, Any]]) -> bool:
-    """Letter case is the sentence's, not the tool's: "Grow lamp" at the start of a sentence is the grow lamp."""
+    """Letter case and an article before a value are the sentence's, not the tool's: "The grow lamp" is the grow lamp. Answers read
+    off a text are compared so since SQuAD (arXiv:1606.05250)."""
 
     def fold(arguments: dict[str, Any]) -> dict[str, Any]:
-        return {k: v.lower() if isinstance(v, str) else v for k, v in arguments.items()}
+        return {k: _ARTICLE.sub("", v.lower()) if isinstance(v, str) else v for k, v in arguments.items()}
 
     return said[0] == wanted[0] and fold(said[1]) == fold(wanted[1])

@@ -76,7 +76,7 @@ def crowd(samples: Sequence[Sample], others: Sequence[ToolSpec], size: int) -> l
 
 async def encoding(pool: Pool, pid: int, rounds: int = 300) -> tuple[float, float]:
     """Milliseconds to encode a short sentence: through the pool, and in a bare onnxruntime session beside it, turn by turn."""
-    from edged.workers.onnx import Encoder  # in this process: a session, its tokenizer, and nothing else
+    from edged.workers.encoding import Encoder  # in this process: a session, its tokenizer, and nothing else
 
     bare = Encoder(resolve_encoder("bundled"), 1)
     ours, theirs = [], []

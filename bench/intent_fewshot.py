@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from bench.float_encoder import FloatEncoder
 from bench.report import Bar, Reported, show
 from edged.engine.encoders import resolve_encoder
+from edged.workers.encoding import Encoder
 from edged.workers.fewshot import FewShot, Metric
-from edged.workers.onnx import Encoder
 
 __all__ = ["main", "run"]
 

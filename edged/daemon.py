@@ -22,6 +22,7 @@ from edged.agent.dispatcher import Dispatcher
 from edged.agent.reader import Reader
 from edged.agent.router import Router
 from edged.agent.runner import Runner
+from edged.agent.teaching import Teaching
 from edged.device import clock
 from edged.device.systemd import Systemd
 from edged.domain.errors import ConfigError, EdgedError, StoreUnavailable
@@ -39,6 +40,7 @@ from edged.store.database import Database
 from edged.store.effects import Effects
 from edged.store.escalations import Escalations
 from edged.store.inbox import Inbox
+from edged.store.lessons import Lessons
 from edged.store.outbox import Outbox
 from edged.store.sessions import Sessions
 from edged.tools.host import Host
@@ -66,10 +68,11 @@ class _Store:
     escalations: Escalations
     effects: Effects
     sessions: Sessions
+    lessons: Lessons
 
     @classmethod
     def over(cls, db: Database) -> _Store:
-        return cls(db, Inbox(db), Outbox(db), Escalations(db), Effects(db), Sessions(db))
+        return cls(db, Inbox(db), Outbox(db), Escalations(db), Effects(db), Sessions(db), Lessons(db))
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class _House:
     pool: Pool
     host: Host
     dispatcher: Dispatcher
+    teaching: Teaching
     broker: Callable[[], dict[str, Any]] | None = None
 
     def views(self) -> Mapping[str, Callable[[], Any]]:
@@ -126,6 +130,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         stack.enter_context(folder.owned(state))
         db = await stack.enter_async_context(Database.open(state / "edged.db", on_commit=on_commit))
         store = _Store.over(db)
+        await store.lessons.load()
         plugins = [settings.resolve(path) for path in settings.device.plugin_dirs]
         host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
         models = settings.model_specs()
@@ -141,7 +146,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
             cloud,
             store.sessions,
             dialects,
-            Reader(pool.infer, ENCODER),
+            Reader(pool.infer, ENCODER, store.lessons.of),
             host.phrases,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -156,7 +161,8 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         if cloud is not None:
             courier = Courier(store.escalations, dispatcher.cloud, clock_is_set=clock.is_set, meters=meters)
             tasks.append(group.create_task(courier.carry(), name="courier"))
-        house = _House(settings, began, meters, store, pool, host, dispatcher)
+        teaching = Teaching(router, store.lessons)
+        house = _House(settings, began, meters, store, pool, host, dispatcher, teaching)
         await _open_doors(stack, house, state)
         host.boot()
         yield house
@@ -170,6 +176,7 @@ async def _open_doors(stack: AsyncExitStack, house: _House, state: Path) -> None
             outbox,
             house.views(),
             socket_path=settings.resolve(settings.http.socket),
+            lessons=house.teaching,
             rate=settings.http.requests_per_second,
         )
     )

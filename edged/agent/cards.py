@@ -17,6 +17,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MOST_CHOICES = 12
 _MOST_SLOTS = 8
 _SAMPLES = 2
+_MOST_WORDS = 8  # of a parameter's description: the reader's time grows with every one
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def card(spec: ToolSpec) -> Card:
 
 
 def _slot(spec: ToolSpec, name: str, schema: dict[str, Any]) -> Slot | None:
-    told = _words(name) + (" optional" if name not in spec.required else "")
+    told = _words(name) + _told(schema) + (" optional" if name not in spec.required else "")
     if "enum" in schema:
         choices = tuple(schema["enum"])
         if len(choices) <= _MOST_CHOICES and all(isinstance(choice, str) for choice in choices):
@@ -74,6 +75,12 @@ def _slot(spec: ToolSpec, name: str, schema: dict[str, Any]) -> Slot | None:
     if grounding is not None and grounding.kind == "choice":
         return Slot(name, told, kind="list", values=grounding.choices)
     return Slot(name, told, kind=form)
+
+
+def _told(schema: dict[str, Any]) -> str:
+    """The first words of a parameter's description, where the schema has one."""
+    description = " ".join(str(schema.get("description", "")).lower().split()[:_MOST_WORDS])
+    return f" , {description} ," if description else ""
 
 
 def _words(name: str) -> str:

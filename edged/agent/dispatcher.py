@@ -46,7 +46,8 @@ T = TypeVar("T")
 _ATTEMPTS = 5
 _LEASE_SECONDS = 3600.0  # one daemon owns the store and `recover` frees leases at start, so this only bounds a bug
 _TICKET_SECONDS = 7 * 86400.0
-_CALLERS_TO_MEND = ("missing_argument", "several_requests")  # the caller can say it better, and is told how
+_CALLERS_TO_MEND = ("missing_argument", "several_requests", "unsure")  # the caller can say it better, and is told how
+_ONLY_CALLERS_KNOW = ("missing_argument",)  # what was not said is not known in the cloud either
 _BEYOND = "Sorry, this is beyond what this device can do."
 
 
@@ -285,7 +286,7 @@ class Dispatcher:
 
     async def _escalate(self, request: Request, outcome: Outcome, why: Escalate) -> Reply:
         agent = self._router.agent(request.agent)
-        if not self._router.may_escalate(agent):
+        if why.reason in _ONLY_CALLERS_KNOW or not self._router.may_escalate(agent):
             text = why.text if why.reason in _CALLERS_TO_MEND else _BEYOND
             error = {"code": "beyond_device", "detail": why.text, "fields": {"reason": why.reason}}
             return replace(outcome.reply, status=ReplyStatus.FAILED, text=text, finish_reason="error", error=error)

@@ -20,9 +20,9 @@ from edged.domain.resources import ToolSpec
 
 __all__ = ["Act", "AskBack", "Decision", "NoTool", "PassOn", "decide"]
 
-# Set by training/intent/judge.py on development tools: scores gain by likeness to the description and to the nearest example.
-_ABOUT = (0.0, 0.0)  # weight, origin (cosine)
-_EXAMPLE = (2.0, 0.5)
+# Set by training/intent/judge.py on development tools: scores gain by likeness to the tool's words and by its examples.
+_LIKE = 0.0  # a cosine
+_LLR = 0.1  # a nat of what the examples say
 _SURE = 0.6
 _NONE = 0.55
 _LOOKED_PAST = 0.7
@@ -51,11 +51,13 @@ class AskBack:
 
 @dataclass(frozen=True, slots=True)
 class PassOn:
-    """Not sure enough: for the language model, with the likely `tools`, best first. `several`: more than one thing is asked, which
-    no local tier does: half of a request done in silence is worse than none."""
+    """Not sure enough: for the language model, with the likely `tools`, best first, and the `guess` that was not sure enough where
+    it is complete. `several`: more than one thing is asked, which no local tier does: half of a request done in silence is worse
+    than none."""
 
     tools: tuple[str, ...]
     several: bool = False
+    guess: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +104,17 @@ def decide(
     if card.unread:
         return PassOn(likely)
     read = _arguments(tools[best]["slots"], card, spec)
+    call = ToolCall(_CALL, spec.name, read.values)
     if acts[best] * read.sure < _SURE:
-        return PassOn(likely)
+        return PassOn(likely, guess=None if read.missing else call)
     if read.missing:
         return AskBack(spec.name, read.values, read.missing, read.among)
-    return Act(ToolCall(_CALL, spec.name, read.values), acts[best] * read.sure)
+    return Act(call, acts[best] * read.sure)
 
 
 def _chances(tools: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float], float]:
     """Of each tool that it alone is meant, and that it is meant among other things; and that none is. They sum to 1."""
-    gains = [
-        _gain(tool["about"], _ABOUT) + (_gain(tool["example"], _EXAMPLE) if tool["example"] >= -0.99 else 0.0)
-        for tool in tools
-    ]
+    gains = [_LIKE * tool["like"] + _LLR * tool["llr"] for tool in tools]
     acts = [tool["act"] + gain for tool, gain in zip(tools, gains, strict=True)]
     parts = [tool["part"] + gain for tool, gain in zip(tools, gains, strict=True)]
     top = max(0.0, *acts, *parts)
@@ -122,11 +122,6 @@ def _chances(tools: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[floa
     total = sum(weights) + math.exp(-top)
     shares = [weight / total for weight in weights]
     return shares[: len(tools)], shares[len(tools) :], math.exp(-top) / total
-
-
-def _gain(cosine: float, weight_and_origin: tuple[float, float]) -> float:
-    weight, origin = weight_and_origin
-    return weight * (cosine - origin)
 
 
 def _arguments(slots: Sequence[Mapping[str, Any]], card: Card, spec: ToolSpec) -> _Read:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edged.agent.cards import Card, Slot, card
@@ -26,6 +27,17 @@ class Infer(Protocol):
     ) -> Awaitable[Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The tools of an agent as the worker is taught them, and the `key` by which it knows them."""
+
+    specs: list[ToolSpec]
+    confirmed: list[tuple[str, ...]]
+    cards: list[Card]
+    tools: list[dict[str, Any]]
+    key: str
+
+
 class Reader:
     """`model` is the encoder's name. `examples` gives confirmed sentences of an agent's tool, the newest first."""
 
@@ -35,20 +47,30 @@ class Reader:
         self._infer = infer
         self._model = model
         self._examples = examples
+        self._shown: dict[str, _Shown] = {}
 
     async def read(self, agent: str, specs: Sequence[ToolSpec], text: str, deadline: float | None) -> Decision:
         """What `text` asks of these tools. Raises `Unavailable` kinds and ModelBroken."""
         if not specs:
             return NoTool(1.0)
-        cards = [card(spec) for spec in specs]
-        tools = [taught(c, spec, self._examples(agent, spec.name)) for c, spec in zip(cards, specs, strict=True)]
-        key = hashlib.blake2b(repr(tools).encode(), digest_size=12).hexdigest()
-        asked = {"text": text, "key": key, "most": _MOST_READ}
+        shown = self._show(agent, specs)
+        asked = {"text": text, "key": shown.key, "most": _MOST_READ}
         seen = await self._infer(self._model, "understand", asked, deadline)
         while not seen["known"]:  # a new worker, or new tools; another agent's teaching may push ours out in between
-            await self._infer(self._model, "teach", {"key": key, "tools": tools}, deadline)
+            await self._infer(self._model, "teach", {"key": shown.key, "tools": shown.tools}, deadline)
             seen = await self._infer(self._model, "understand", asked, deadline)
-        return decide(seen["tools"], cards, specs, cut=seen["cut"])
+        return decide(seen["tools"], shown.cards, specs, cut=seen["cut"])
+
+    def _show(self, agent: str, specs: Sequence[ToolSpec]) -> _Shown:
+        """Made anew only where a tool or what was confirmed of it is not what it was: it takes longer than the asking."""
+        confirmed = [tuple(self._examples(agent, spec.name)) for spec in specs]
+        known = self._shown.get(agent)
+        if known is None or known.specs != list(specs) or known.confirmed != confirmed:
+            cards = [card(spec) for spec in specs]
+            tools = [taught(*each) for each in zip(cards, specs, confirmed, strict=True)]
+            key = hashlib.blake2b(repr(tools).encode(), digest_size=12).hexdigest()
+            known = self._shown[agent] = _Shown(list(specs), confirmed, cards, tools, key)
+        return known
 
 
 def taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from edged.agent.intent import Act, AskBack, Decision, NoTool, PassOn
 from edged.agent.reader import Reader
 from edged.agent.reflex import Reflex, compile_book, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
-from edged.agent.turn import Escalate, Transcript
+from edged.agent.turn import Doubt, Escalate, Transcript
 from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound, Unavailable
 from edged.domain.messages import Message, Reply, ReplyStatus, Request, Stage, Tier
 from edged.domain.ports import ChatModel
@@ -86,6 +86,10 @@ class Router:
             raise NotFound(f"There is no agent {name!r} here.", agent=name, agents=sorted(self._agents))
         return self._agents[name]
 
+    async def tools_of(self, name: str) -> list[str]:
+        """The names of an agent's tools now. Raises NotFound."""
+        return [spec.name for spec in await self._tools.specs(list(self.agent(name).tools))]
+
     def may_escalate(self, agent: Agent) -> bool:
         return self._cloud is not None and not agent.local_only and Tier.CLOUD in agent.tiers
 
@@ -117,6 +121,7 @@ class Router:
             Tier.INTENT if isinstance(decided, Act) else Tier.MODEL,
             history=await self._past(request, agent),
             chosen=decided.call if isinstance(decided, Act) else None,
+            doubt=Doubt(decided.guess, _did_you_mean(decided.tools)) if isinstance(decided, PassOn) else None,
         )
         outcome = await self._runner.run(
             request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
@@ -224,13 +229,22 @@ def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None
             return Escalate("several_requests", "That is more than one thing. Please ask for one at a time.")
         case NoTool():
             return Escalate("no_tool_fits", "No tool on this device fits the request.")
-        case Act():
-            return None
-    return None if has_model else Escalate("no_tool_fits", "No tier of this agent is sure what the request means.")
+        case PassOn(tools=tools) if not has_model:
+            return Escalate("unsure", _did_you_mean(tools))
+        case None if not has_model:
+            return Escalate("no_tool_fits", "No pattern of this agent fits the request.")
+    return None
+
+
+def _did_you_mean(tools: Sequence[str]) -> str:
+    shown = [tool.partition(".")[2] or tool for tool in tools[:3]]
+    return f"It is not clear what is meant. Did you mean: {_either([name.replace('_', ' ') for name in shown])}?"
 
 
 def _either(values: Sequence[str], most: int = 5) -> str:
     shown = [*values[:most], *(["another"] if len(values) > most else [])]
+    if len(shown) < 2:
+        return "".join(shown)
     return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 

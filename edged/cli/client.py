@@ -80,6 +80,17 @@ class Client:
                     return
         raise Stop("the daemon ended the stream before it had answered; ask again", TEMPORARY)
 
+    def taught(self, agent: str) -> dict[str, Any]:
+        """{agent, tools: {tool: [sentence, ...]}}."""
+        with self._exchange("GET", f"/v1/agents/{quote(agent, safe='')}/examples", None, _VIEW_SECONDS) as response:
+            return _map(self._json(response))
+
+    def teach(self, agent: str, tool: str, text: str, *, forget: bool) -> dict[str, Any]:
+        """What `taught` gives, afterwards."""
+        path, method = f"/v1/agents/{quote(agent, safe='')}/examples", "DELETE" if forget else "POST"
+        with self._exchange(method, path, {"tool": tool, "text": text}, _VIEW_SECONDS) as response:
+            return _map(self._json(response))
+
     def fetch(self, name: str, wait: float) -> dict[str, Any]:
         """What became of a ticket or a request id, after at most `wait` seconds (the daemon has a limit of its own)."""
         path = f"/v1/requests/{quote(name, safe='')}?wait={wait:g}"

@@ -76,12 +76,13 @@ def _group() -> click.Group:
     from edged.cli.check import check
     from edged.cli.doctor import doctor
     from edged.cli.show import agents, models, status
+    from edged.cli.teach import teach
 
     # Only for the list of commands: `main` takes `run` before click is there.
     run = click.Command("run", help=_RUN, params=[click.Option(["--config"], metavar="DIR", help=_CONFIG)])
     group = click.Group(
         "edged",
-        commands=[run, ask, chat, ticket, status, agents, models, check, doctor],
+        commands=[run, ask, chat, ticket, teach, status, agents, models, check, doctor],
         help="Local agents on this device: run the daemon, ask it, look at it.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

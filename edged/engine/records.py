@@ -10,7 +10,7 @@ from typing import Any
 from edged.domain.errors import ModelBroken
 from edged.domain.resources import ModelSpec
 from edged.engine.catalog import ModelFacts, describe, need, resolve
-from edged.engine.encoders import describe_encoder, need_of_encoder
+from edged.engine.encoders import describe_encoder, need_of_encoder, stamp_of_encoder
 from edged.engine.resident import Resident
 
 __all__ = ["Job", "Record"]
@@ -43,21 +43,13 @@ class Record:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self, state_dir: Path) -> ModelFacts:
-        """What the file says, read again when it was replaced. Raises `ModelBroken`."""
-        if self.spec.kind == "encoder":
-            facts, stamp = await asyncio.to_thread(describe_encoder, self.spec.path)
-            if stamp != self._stamp:
-                self.facts, self._stamp = facts, stamp
-            return facts
-        file = resolve(self.spec.path)
-        try:
-            status = file.stat()
-        except OSError as error:
-            raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
-        stamp = (status.st_size, status.st_mtime_ns)
+        """What the files say, read again when one was replaced. Raises `ModelBroken`."""
+        encoder, path = self.spec.kind == "encoder", self.spec.path
+        stamp = stamp_of_encoder(path) if encoder else _stamp_of(resolve(path))
         async with self._reading:  # a digest of gigabytes is made once, not once a caller
             if self.facts is None or self._stamp != stamp:
-                self.facts = await asyncio.to_thread(describe, self.spec.path, state_dir)
+                look = (describe_encoder, path) if encoder else (describe, path, state_dir)
+                self.facts = await asyncio.to_thread(*look)
                 self._stamp = stamp
             return self.facts
 
@@ -93,3 +85,11 @@ class Record:
             "quantization": self.facts.quantization if self.facts else None,
             "retry_after": None if rest is None else round(rest, 1),
         }
+
+
+def _stamp_of(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
+    return status.st_size, status.st_mtime_ns

@@ -29,8 +29,8 @@ from edged.gateway.closing import Closing
 from edged.gateway.listening import listening
 from edged.gateway.problems import internal, problem
 from edged.gateway.protocol import DoorServer, answer, read_body
-from edged.gateway.schema import BODY_LIMIT
-from edged.gateway.service import Dispatching, Views
+from edged.gateway.schema import BODY_LIMIT, Example, parse
+from edged.gateway.service import Dispatching, Lessons, Views
 from edged.gateway.streams import Announcer, open_stream
 from edged.store.outbox import Outbox
 
@@ -58,6 +58,7 @@ class HttpDoor:
         views: Views,
         *,
         socket_path: Path,
+        lessons: Lessons | None = None,
         mode: int = 0o660,
         body_limit: int = BODY_LIMIT,
         rate: float = 20.0,
@@ -70,6 +71,7 @@ class HttpDoor:
     ) -> None:
         self._dispatcher = dispatcher
         self._views = views
+        self._lessons = lessons
         self._socket_path = socket_path
         self._mode = mode
         self._body_limit = body_limit
@@ -84,6 +86,9 @@ class HttpDoor:
         self._routes: tuple[tuple[str, re.Pattern[str], _Handler], ...] = (
             ("POST", re.compile("/v1/agents/([^/]+)/requests"), self._ask),
             ("GET", re.compile("/v1/requests/([^/]+)"), self._fetch),
+            ("GET", re.compile("/v1/agents/([^/]+)/examples"), self._examples),
+            ("POST", re.compile("/v1/agents/([^/]+)/examples"), self._examples),
+            ("DELETE", re.compile("/v1/agents/([^/]+)/examples"), self._examples),
             ("GET", re.compile("/v1/status"), self._status),
             ("GET", re.compile("/v1/agents"), self._agents),
             ("GET", re.compile("/v1/models"), self._models),
@@ -139,18 +144,34 @@ class HttpDoor:
                 allowed.append(method)
         if not allowed:
             raise NotFound("there is nothing at this path")
-        refusal = problem(BadRequest(f"use {allowed[0]} here"), status=405, code="method_not_allowed")
-        refusal.headers["Allow"] = allowed[0]
+        refusal = problem(BadRequest(f"use {' or '.join(allowed)} here"), status=405, code="method_not_allowed")
+        refusal.headers["Allow"] = ", ".join(allowed)
         return refusal
 
     async def _ask(self, http: web.BaseRequest, caller: Caller, agent: str) -> web.StreamResponse:
         self._dispatcher.agent(agent)
+        body = await self._body(http)
+        return body if isinstance(body, web.Response) else await self._asking.ask(http, caller, agent, body)
+
+    async def _examples(self, http: web.BaseRequest, caller: Caller, agent: str) -> web.StreamResponse:
+        if self._lessons is None:
+            raise NotFound("nothing can be taught here")
+        if http.method == "GET":
+            return answer(200, self._lessons.taught(caller, agent))
+        body = await self._body(http)
+        if isinstance(body, web.Response):
+            return body
+        example = parse(Example, body)
+        change = self._lessons.teach if http.method == "POST" else self._lessons.forget
+        return answer(200, await change(caller, agent, example.tool, example.text))
+
+    async def _body(self, http: web.BaseRequest) -> bytes | web.Response:
+        """The body, or the answer to a caller that is too slow."""
         try:
             async with asyncio.timeout(self._body_seconds):
-                body = await read_body(http, self._body_limit)
+                return await read_body(http, self._body_limit)
         except TimeoutError:
             return problem(BadRequest("the body did not come in time"), status=408, code="timeout", close=True)
-        return await self._asking.ask(http, caller, agent, body)
 
     async def _fetch(self, http: web.BaseRequest, caller: Caller, name: str) -> web.StreamResponse:
         return await self._asking.fetch(http, caller, name)

@@ -1,6 +1,6 @@
 """aiohttp's low-level server, with its own errors in the shape of ours.
 
-There is no `web.Application`: eight routes need no router, and what the HTTP parser refuses never reaches a middleware.
+There is no `web.Application`: ten routes need no router, and what the HTTP parser refuses never reaches a middleware.
 """
 
 from __future__ import annotations

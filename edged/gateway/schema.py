@@ -17,8 +17,10 @@ from edged.domain.messages import Caller, Priority, Request
 __all__ = [
     "BODY_LIMIT",
     "Ask",
+    "Example",
     "HttpAsk",
     "MqttSettings",
+    "Said",
     "TlsSettings",
     "checked_id",
     "checked_name",
@@ -29,15 +31,28 @@ BODY_LIMIT: Final = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9_.:~-]{1,128}", re.ASCII)
 
-A = TypeVar("A", bound="Ask")
+A = TypeVar("A", bound="Said")
+_LONGEST_EXAMPLE: Final = 500
 
 
-class Ask(BaseModel):
-    """A request's body, as every door takes it."""
+class Said(BaseModel):
+    """Any body in which somebody says something."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     text: str = Field(min_length=1)
+
+
+class Example(Said):
+    """A sentence and the tool that it asks for."""
+
+    text: str = Field(min_length=1, max_length=_LONGEST_EXAMPLE)
+    tool: str = Field(min_length=1, max_length=200)
+
+
+class Ask(Said):
+    """A request's body, as every door takes it."""
+
     id: str | None = None
     deadline_seconds: float | None = Field(default=None, gt=0, le=30 * 86400, strict=False, allow_inf_nan=False)
     priority: Literal["high", "normal", "low"] = "normal"

@@ -8,10 +8,19 @@ from typing import Any, Protocol
 from edged.domain.messages import Caller, Reply, Request
 from edged.store.inbox import Accepted
 
-__all__ = ["Dispatching", "Views"]
+__all__ = ["Dispatching", "Lessons", "Views"]
 
 # "status", "models", "health": no arguments, JSON-able result or an awaitable of one.
 Views = Mapping[str, Callable[[], Any]]
+
+
+class Lessons(Protocol):
+    """What agents are taught, as doors see it. All return {agent, tools: {tool: [sentence, ...]}} and raise `NotFound` and
+    `Forbidden`."""
+
+    def taught(self, caller: Caller, agent: str) -> dict[str, Any]: ...
+    async def teach(self, caller: Caller, agent: str, tool: str, text: str) -> dict[str, Any]: ...
+    async def forget(self, caller: Caller, agent: str, tool: str, text: str) -> dict[str, Any]: ...
 
 
 class Dispatching(Protocol):

@@ -101,4 +101,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX vectors_space ON vectors (space);
     CREATE INDEX vectors_used ON vectors (space, used);
     """,
+    """
+    CREATE TABLE lessons (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, -- rises with the time of teaching, whatever the clock says
+        agent TEXT NOT NULL,
+        tool TEXT NOT NULL,
+        text TEXT NOT NULL,
+        taught REAL NOT NULL,
+        UNIQUE (agent, text)
+    ) STRICT;
+    """,
 )

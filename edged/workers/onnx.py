@@ -10,111 +10,47 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded
-
 import numpy as np
-from numpy.typing import NDArray
 
 from edged.domain.errors import BadRequest, ModelBroken
-from edged.workers.fewshot import FewShot, Metric
+from edged.workers.encoding import CARD, SENTENCE, Encoder, Floats, features_of, session
+from edged.workers.fewshot import FewShot, Metric, Posteriors
 from edged.workers.reading import options, spans
 from edged.workers.serve import Call, arguments, serve
+from edged.workers.shortlist import Shortlist, unit_words
 from edged.workers.values import Reading, wanted
-from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
+from edged.workers.wordpieces import CardTokens, SentenceTokens
 
-__all__ = ["Backend", "Encoder", "features_of", "session"]
+__all__ = ["Backend"]
 
-Floats = NDArray[np.float32]
-_SENTENCE, _CARD = 0, 1
-_LONGEST_TEXT = 256  # tokens of a text to embed
-_BATCH = 768  # tokens
 _TOOLSETS = 16
 _TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they leave lying is some tens of megabytes
 _AT_ONCE, _CLEAR = 4, 3.0  # tools; a score against 0
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
 
-def session(file: Path, threads: int) -> Any:
-    """An onnxruntime session as a device wants it. Raises `ModelBroken`."""
-    import onnxruntime as ort
-
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
-    settings.enable_cpu_mem_arena = settings.enable_mem_pattern = False
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 4  # what goes wrong is raised; the library would also print it
-    try:
-        return ort.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise ModelBroken(f"onnxruntime cannot load {file.name}: {str(error)[:200]}", path=str(file)) from None
-
-
-class Encoder:
-    """Texts to states and unit vectors."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        try:
-            self.pieces = Pieces(str(folder / "tokenizer.json"))
-        except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelBroken(
-                f"cannot read {folder / 'tokenizer.json'}: {str(error)[:200]}", path=str(folder)
-            ) from None
-        self._session = session(folder / "encoder.onnx", threads)
-
-    def run(self, rows: list[tuple[int, ...]], kind: int) -> tuple[Floats, Floats]:
-        """States (B, S, width) and vectors (B, width) of token rows."""
-        width = max(map(len, rows))
-        ids = np.zeros((len(rows), width), np.int64)
-        mask = np.zeros_like(ids)
-        for at, row in enumerate(rows):
-            ids[at, : len(row)], mask[at, : len(row)] = row, 1
-        states, vectors = self._session.run(None, {"ids": ids, "mask": mask, "kind": np.full_like(ids, kind)})
-        return states, vectors
-
-    def embed(self, texts: list[str]) -> Floats:
-        """Unit vectors (len(texts), width)."""
-        found = self.features(texts)
-        return found[:, : found.shape[1] // 2]
-
-    def features(self, texts: list[str]) -> Floats:
-        """As `features_of`, (len(texts), 2 * width), short texts batched with short ones, `_BATCH` tokens at a time."""
-        tokens = [self.pieces.sentence(text, _LONGEST_TEXT).ids for text in texts]
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        found: list[Floats] = [np.empty(0, np.float32)] * len(tokens)
-        while order:
-            size = max(1, _BATCH // len(tokens[order[-1]]))
-            order, chunk = order[:-size], order[-size:]
-            for i, state, vector in zip(chunk, *self.run([tokens[i] for i in chunk], _SENTENCE), strict=True):
-                found[i] = features_of(state[: len(tokens[i])], vector)
-        return np.stack(found) if found else np.empty((0, 0), np.float32)
-
-
 class _Tool:
-    """A taught tool: its card's states and the vectors of what it is about and of its examples."""
+    """A taught tool: its card's states, and of its parameters what values they take."""
 
-    def __init__(
-        self,
-        tokens: CardTokens,
-        states: Floats,
-        about: Floats,
-        examples: Floats,
-        slots: Sequence[dict[str, Any]] = (),
-    ) -> None:
-        self.tokens, self.states, self.about, self.examples = tokens, states, about, examples
-        self.slots = wanted(slots)
+    def __init__(self, tokens: CardTokens, states: Floats, slots: Sequence[dict[str, Any]] = ()) -> None:
+        self.tokens, self.states, self.slots = tokens, states, wanted(slots)
 
-    def likeness(self, vector: Floats) -> tuple[float, float]:
-        """Cosine with the description, and with the nearest example (-1: there is none)."""
-        nearest = float((self.examples @ vector).max()) if len(self.examples) else -1.0
-        return float(self.about @ vector), nearest
+
+@dataclass(frozen=True, slots=True)
+class _Toolset:
+    """The tools of an agent, which of them a sentence may mean, and what their examples say to that (None: there are none)."""
+
+    tools: list[_Tool]
+    shortlist: Shortlist
+    examples: Posteriors | None
 
 
 class Backend:
@@ -124,7 +60,8 @@ class Backend:
         self._encoder: Encoder | None = None
         self._reader: Any = None
         self._metric: Metric | None = None
-        self._taught: OrderedDict[str, list[_Tool]] = OrderedDict()
+        self._usual: list[Floats] = []
+        self._taught: OrderedDict[str, _Toolset] = OrderedDict()
         self._read_since = 0
         self._learnt: OrderedDict[str, FewShot] = OrderedDict()
 
@@ -142,18 +79,16 @@ class Backend:
         reader = session(folder / "reader.onnx", threads) if (folder / "reader.onnx").exists() else None
         metric = Metric.read(folder / "metric.npz") if (folder / "metric.npz").exists() else None
         try:  # the library allocates what it needs, and files that do not belong together show it
-            states, vectors = encoder.run([encoder.pieces.extremes()], _SENTENCE)
+            states, vectors = encoder.run([encoder.pieces.extremes()], SENTENCE, "states", "vector")
             if metric is not None:
                 metric.shape(features_of(states[0], vectors[0])[None])
             if reader is not None:
-                reader.run(
-                    None,
-                    _feed(states, [_Tool(CardTokens((1, 2), (0,), ((),)), states[0], states[0, 0], states[0, :0])]),
-                )
+                reader.run(None, _feed(states, [_Tool(CardTokens((1, 2), (0,), ((),)), states[0])]))
+            usual = [words for words, _ in encoder.words(_lines(folder / "usual.txt"))]
         except Exception as error:
             detail = f"encoder.onnx, reader.onnx, metric.npz and tokenizer.json do not fit together: {str(error)[:200]}"
             raise ModelBroken(detail, path=str(folder)) from None
-        self._encoder, self._reader, self._metric = encoder, reader, metric
+        self._encoder, self._reader, self._metric, self._usual = encoder, reader, metric, usual
         _give_back()
         return {"load_seconds": time.monotonic() - started}
 
@@ -170,41 +105,55 @@ class Backend:
         tools = call.params["tools"]
         tokens = [self.encoder.pieces.card(tool["head"], _shown(tool["slots"])) for tool in tools]
         texts = [text for tool in tools for text in (tool["about"], *tool["examples"])]
-        vectors, taught = iter(self.encoder.embed(texts)), []
-        for tool, card in zip(tools, tokens, strict=True):
-            states = self.encoder.run([card.ids], _CARD)[0][0]
-            about, examples = next(vectors), [next(vectors) for _ in tool["examples"]]
-            taught.append(_Tool(card, states, about, np.array(examples, np.float32), tool["slots"]))
-        self._taught[call.params["key"]] = taught
+        encoded, taught, words = iter(self.encoder.words(texts)), [], []
+        features: list[Floats] = []
+        labels: list[int] = []
+        for number, (tool, card) in enumerate(zip(tools, tokens, strict=True)):
+            [states] = self.encoder.run([card.ids], CARD, "states")
+            taught.append(_Tool(card, states[0], tool["slots"]))
+            about, *examples = [next(encoded) for _ in ("about", *tool["examples"])]
+            words.append([found for found, _ in (about, *examples)])
+            features += [feature for _, feature in examples]
+            labels += [number] * len(examples)
+        learnt = self._posteriors(features, labels, len(tools))
+        self._taught[call.params["key"]] = _Toolset(taught, Shortlist(words, self._usual), learnt)
         while len(self._taught) > _TOOLSETS:
             self._taught.popitem(last=False)
         _give_back()
 
+    def _posteriors(self, features: list[Floats], labels: list[int], count: int) -> Posteriors | None:
+        if self._metric is None or not features:
+            return None
+        points = self._metric.project(self._metric.shape(np.stack(features)))
+        return Posteriors(self._metric.between, points, np.array(labels), count)
+
     def understand(self, call: Call) -> dict[str, Any]:
         """{text, key, most} -> {known: False} when `teach` has to come first, else {known, cut, tools: [...]}, likeliest first.
 
-        A tool is {index, about, example, act, part, slots}: cosines, scores against 0 for "none", and for each slot either
-        {options} or {spans, absent, stated} (see `reading`): a span is (first character, behind the last, probability,
-        values), its values are those of `values.Reading.spans`, and `stated` is `values.Reading.stated`. At most `most` tools
-        are read, a few at a time until one is clearly meant; the others are too unlike.
+        A tool is {index, like, llr, act, part, slots}: its likeness (see `shortlist`), what its examples say (see `Posteriors`),
+        scores against 0 for "none", and for each slot either {options} or {spans, absent, stated} (see `reading`): a span is (first
+        character, behind the last, probability, values), its values are those of `values.Reading.spans`, and `stated` is
+        `values.Reading.stated`. At most `most` tools are read, a few at a time until one is clearly meant; the others are too
+        unlike.
         """
-        tools = self._taught.get(call.params["key"])
-        if tools is None:
+        taught = self._taught.get(call.params["key"])
+        if taught is None:
             return {"known": False}
         self._taught.move_to_end(call.params["key"])
         if self._reader is None:
             raise BadRequest("this model encodes and does not read")
         text = call.params["text"]
         tokens = self.encoder.pieces.sentence(text)
-        states, vectors = self.encoder.run([tokens.ids], _SENTENCE)
-        likeness = [tool.likeness(vectors[0]) for tool in tools]
-        order = sorted(range(len(tools)), key=lambda i: -max(likeness[i]))[: call.params["most"]]
+        states, tops, vectors = self.encoder.run([tokens.ids], SENTENCE, "states", "tops", "vector")
+        likeness, tools = taught.shortlist.likeness(unit_words(tops[0])), taught.tools
+        llr = self._llr(taught.examples, states[0], vectors[0], len(tools))
+        order = sorted(range(len(tools)), key=lambda i: -likeness[i])[: call.params["most"]]
         found: list[dict[str, Any]] = []
         while len(found) < len(order) and not any(max(entry["act"], entry["part"]) > _CLEAR for entry in found):
             chunk = order[len(found) : len(found) + _AT_ONCE]
             read = self._read(text, tokens, states, [tools[i] for i in chunk])
             found += [
-                entry | {"index": i, "about": likeness[i][0], "example": likeness[i][1]}
+                entry | {"index": i, "like": float(likeness[i]), "llr": float(llr[i])}
                 for entry, i in zip(read, chunk, strict=True)
             ]
         self._read_since += 1
@@ -239,6 +188,12 @@ class Backend:
             for row, tool in enumerate(tools)
         ]
 
+    def _llr(self, examples: Posteriors | None, states: Floats, vector: Floats, count: int) -> Sequence[float]:
+        if self._metric is None or examples is None:
+            return [0.0] * count
+        points = self._metric.project(self._metric.shape(features_of(states, vector)[None]))
+        return [float(ratio) for ratio in examples.llr(points)[0]]
+
     def learn(self, call: Call) -> dict[str, Any]:
         """{key, examples: [[text, label], ...]} -> {labels}: keep the classes under `key`."""
         examples = call.params["examples"]
@@ -266,10 +221,8 @@ class Backend:
         """Nothing: the answer is that it was reached."""
 
 
-def features_of(states: Floats, vector: Floats) -> Floats:
-    """What `fewshot` learns from: a text's unit vector, and the unit mean of its `states` (S, width) but [CLS] and [SEP]."""
-    low = (states[1:-1] if len(states) > 2 else states).mean(axis=0)
-    return np.concatenate([vector, low / np.linalg.norm(low)])
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def _give_back() -> None:

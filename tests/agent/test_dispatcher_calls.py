@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edged.agent.turn import Escalate
 from edged.domain.errors import (
     BadRequest,
     Cancelled,
@@ -162,6 +163,13 @@ async def test_the_same_id_escalates_once(tmp_path: Path) -> None:
         first, second = await here.dispatcher.submit(ask()), await here.dispatcher.submit(ask())
         assert first.ticket == second.ticket
         assert await here.escalations.counts() == {"waiting": 1}
+
+
+async def test_what_only_the_caller_knows_is_not_asked_of_the_cloud(tmp_path: Path) -> None:
+    async with site(tmp_path, Scripted(Escalate("missing_argument", "Which minutes?"))) as here:
+        reply = await here.dispatcher.submit(ask())
+        assert (reply.status, reply.text, reply.ticket) == (ReplyStatus.FAILED, "Which minutes?", None)
+        assert await here.escalations.counts() == {}
 
 
 @pytest.mark.parametrize(("agent", "cloud"), [("home", True), ("kiosk", False)], ids=["local_only", "no cloud"])

@@ -9,6 +9,7 @@ import pytest
 from edged.agent.reader import Reader
 from edged.agent.router import Router
 from edged.agent.runner import Runner
+from edged.agent.turn import Escalate
 from edged.domain.errors import DeadlineExceeded, EdgedError, EngineCrashed, ModelBroken
 from edged.domain.messages import ReplyStatus, Tier
 from edged.domain.resources import Agent, Grounding, ToolSpec
@@ -63,7 +64,7 @@ class Encoder:
                 "absent": 0.01,
                 "stated": [],
             }
-        rest = {"about": 0.5, "example": -1.0}
+        rest = {"like": 0.1, "llr": 0.0}
         return [
             {"index": 0, "act": dim, "part": part, "slots": [said], **rest},
             {"index": 1, "act": bare, "part": part, "slots": [], **rest},
@@ -169,7 +170,34 @@ async def test_a_choice_left_open_is_asked_for_by_name(db: Database, values: tup
 async def test_without_a_model_an_unsure_reader_gives_up(db: Database) -> None:
     quiet = Agent("kiosk", "m", ("dim", "bare"), tiers=("reflex", "intent"))
     outcome = await router(db, Encoder(), Model(), quiet).answer(ask("perhaps 20"), None)
-    assert outcome.escalate is not None and outcome.escalate.reason == "no_tool_fits"
+    assert outcome.escalate is not None
+    assert (outcome.escalate.reason, outcome.escalate.text) == (
+        "unsure",
+        "It is not clear what is meant. Did you mean: dim?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "percent", "done"),
+    [("edged", 20, True), ("edged", 30, False), ("hermes", 30, True)],
+    ids=["of one mind", "of two minds", "a large model"],
+)
+async def test_the_bundled_model_only_confirms_a_doubtful_reader(
+    db: Database, dialect: str, percent: int, done: bool
+) -> None:
+    tools, model = (
+        Tools(DIM, BARE),
+        Model(f'<tool_call>{{"name": "dim", "arguments": {{"percent": {percent}}}}}</tool_call>'),
+    )
+    reader = Reader(Encoder(), "encoder")
+    door = Router(
+        {"kiosk": KIOSK}, tools, Runner(tools, Effects(db)), model, None, Sessions(db), lambda _: dialect, reader
+    )
+    outcome = await door.answer(ask("perhaps 20"), None)
+    assert [call.arguments for call in outcome.reply.tool_calls] == [{"percent": percent}] * done
+    assert outcome.escalate == (
+        None if done else Escalate("unsure", "It is not clear what is meant. Did you mean: dim?")
+    )
 
 
 @pytest.mark.parametrize("error", [ModelBroken("cannot read it"), EngineCrashed("it ended")], ids=["broken", "crashed"])

@@ -74,7 +74,7 @@ class Api:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(f"{request.method} {request.path_qs}")
-        if request.method == "POST":
+        if request.method in ("POST", "DELETE"):
             self.bodies.append(await request.json())
         self.reached.set()
         assert self.handle is not None

@@ -61,6 +61,19 @@ def test_a_pattern_answers_without_a_model(daemon: DaemonProcess) -> None:
     assert reply["text"] == "The kitchen light is off now."
 
 
+def test_a_taught_sentence_counts_at_once(daemon: DaemonProcess) -> None:
+    strange = "what is bubbling away over there"
+    _, reply = daemon.ask("home", strange)
+    assert [call["name"] for call in reply["tool_calls"]] == []
+    command = [sys.executable, "-m", "edged", "teach", "home", "--socket", str(daemon.site.socket)]
+    subprocess.run([*command, "list_timers", strange], check=True, timeout=15)
+    _, reply = daemon.ask("home", strange)
+    assert ([call["name"] for call in reply["tool_calls"]], reply["tier"]) == (["list_timers"], "intent")
+    subprocess.run([*command, "list_timers", strange, "--forget"], check=True, timeout=15)
+    listed = subprocess.run(command, check=True, timeout=15, capture_output=True, text=True)
+    assert listed.stdout == ""
+
+
 def test_curl(daemon: DaemonProcess) -> None:
     command = ["curl", "-sS", "--unix-socket", str(daemon.site.socket), "http://edged/v1/agents/home/requests"]
     done = subprocess.run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from training.intent.network import POSITIONS, WIDTH, Encoder, Reader, read_weights
+from training.intent.rows import Groups, read_fields
 
 __all__ = ["export"]
 
 _OPSET = 17
 _BLOCK = 128
+_USUAL = 48  # sentences
 
 
 class _Words(nn.Module):
@@ -38,16 +41,16 @@ class _Words(nn.Module):
 
 
 class _Encoding(nn.Module):
-    """ids, mask, kind (B, S) -> states (B, S, WIDTH), vector (B, WIDTH)."""
+    """ids, mask, kind (B, S) -> states and tops (B, S, WIDTH), vector (B, WIDTH)."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.encoder.words = _Words(encoder.words.weight.detach())  # type: ignore[assignment]
 
-    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
-        states, vector = self.encoder(ids, mask, kind)
-        return states, vector
+    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, tops, vector = self.encoder(ids, mask, kind)
+        return states, tops, vector
 
 
 class _Lower(nn.Module):
@@ -76,15 +79,14 @@ class _Reading(nn.Module):
 
 
 def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None:
-    """Write encoder.onnx, reader.onnx, tokenizer.json and model.json into `out`."""
+    """Write encoder.onnx, reader.onnx, tokenizer.json, usual.txt and model.json into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     batch, sentence, card = "rows", "tokens", "card"
     ids = torch.ones(2, 7, dtype=torch.long)
     names = ["ids", "mask", "kind"]
-    axes = {name: {0: batch, 1: sentence} for name in [*names, "states"]} | {"vector": {0: batch}}
-    _write(
-        _Encoding(encoder), (ids, ids, ids * 0), names, ["states", "vector"], axes, out / "encoder.onnx", blocks=True
-    )
+    axes = {name: {0: batch, 1: sentence} for name in [*names, "states", "tops"]} | {"vector": {0: batch}}
+    outputs = ["states", "tops", "vector"]
+    _write(_Encoding(encoder), (ids, ids, ids * 0), names, outputs, axes, out / "encoder.onnx", blocks=True)
     states = torch.randn(1, 7, WIDTH)
     names = ["sentence", "cards", "card_mask", "markers"]
     outputs = ["act", "part", "start", "end", "inside", "absent", "option"]
@@ -97,8 +99,17 @@ def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None
     example = (states, torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long), torch.tensor([[2, 4]] * 3))
     _write(_Reading(reader), example, names, outputs, axes, out / "reader.onnx")
     shutil.copy(tokenizer, out / "tokenizer.json")
+    (out / "usual.txt").write_text("\n".join(_usual()) + "\n")
     facts = {"name": "edged-intent", "width": WIDTH, "longest": POSITIONS, "quantization": "int8"}
     (out / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _usual() -> list[str]:
+    """What people ask of tools, one sentence of each field: `edged/workers/shortlist.py` compares with it."""
+    rng, fields = random.Random(5), [field for field in read_fields() if field.name != "shipped"]
+    groups = Groups.load(fields, {})
+    tools = [rng.choice(field.tools) for field in fields for _ in range(-(-_USUAL // len(fields)))]
+    return [groups.say(rng, tool.params, rng.choice(tool.asks)) for tool in tools][:_USUAL]
 
 
 def _write(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.cascade import same
 from bench.heldout_samples import Sample, shipped_samples, unseen_samples
 from edged.agent import intent
 from edged.agent.cards import card
@@ -87,13 +88,6 @@ def judge(seen: list[Seen], show: int = 0) -> dict[str, float]:
         "none precision": c["none NoTool"] / max(1, claimed),
         "none acted": c["none Act"] / max(1, c["all"] - c["wanted"]),
     }
-
-
-def same(said: tuple[str, dict[str, Any]], wanted: tuple[str, dict[str, Any]]) -> bool:
-    def fold(arguments: dict[str, Any]) -> dict[str, Any]:
-        return {k: v.lower() if isinstance(v, str) else v for k, v in arguments.items()}
-
-    return said[0] == wanted[0] and fold(said[1]) == fold(wanted[1])
 
 
 async def shipped_specs() -> dict[str, list[ToolSpec]]:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.workers.encoding import Encoder
 from edged.workers.fewshot import FewShot, Metric, shaped
-from edged.workers.onnx import Encoder
 from training.intent.rows import Groups, read_fields
 
 __all__ = ["Examples", "measure", "read_examples"]

@@ -58,16 +58,17 @@ class Encoder(nn.Module):
             h = layer(h, bias_of(mask))
         return h
 
-    def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
-        """states of `lower` -> unit vectors (B, WIDTH)."""
+    def upper(self, states: Tensor, mask: Tensor) -> Tensor:
+        """states of `lower` -> those of the last layer, likewise (B, S, WIDTH)."""
         for layer in self.layers[SHARED_LAYERS:]:
             states = layer(states, bias_of(mask))
-        weights = mask.to(states.dtype)[..., None]
-        return F.normalize((states * weights).sum(1) / weights.sum(1).clamp(min=1e-9), dim=-1)
+        return states
 
-    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> states (B, S, WIDTH) of `lower`, tops (B, S, WIDTH) of `upper`, unit vectors (B, WIDTH)."""
         states = self.lower(ids, mask, kind)
-        return states, self.pooled(states, mask)
+        tops, weights = self.upper(states, mask), mask.to(states.dtype)[..., None]
+        return states, tops, F.normalize((tops * weights).sum(1) / weights.sum(1).clamp(min=1e-9), dim=-1)
 
 
 class Reader(nn.Module):

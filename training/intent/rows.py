@@ -23,9 +23,12 @@ __all__ = ["Group", "Groups", "Kind", "spec_of"]
 Kind = Literal["act", "part", "none"]
 Span = tuple[int, int]
 _SLOT = re.compile(r"\{(\w+)\}")
-# "the red van" is a red van, but "the day after tomorrow" and "the first of may" are no thing with an article.
+# "the red van" is a red van, but "the day after tomorrow" and "the first of may" are no thing with an article, nor is
+# "the roof is leaking", which is a sentence.
 _ARTICLE = re.compile(
-    r"(?:the|an?) (?!\d|day|week|first|second|third|end|next|last|\w+(?:th|st|nd|rd)\b|half|quarter|hour)", re.I
+    r"(?:the|an?) (?!\d|day|week|first|second|third|end|next|last|\w+(?:th|st|nd|rd)\b|half|quarter|hour"
+    r"|.*\b(?:is|are|was|were|has|have|had|does|did|will|won't|can|cannot|can't|isn't|doesn't|needs|keeps|must|should)\b)",
+    re.I,
 )
 _SYLLABLES = "ba ko ri tel mon san vi lu dar fen zo pra ki nor um el ta gri sho we dax lin or qua ry bel".split()
 _ALSO = (
@@ -45,6 +48,12 @@ _NOT = (
     "you don't have to {0}", "i didn't ask you to {0}", "under no circumstances {0}", "i don't want you to {0}",
     "nobody should {0}", "whatever you do, don't {0}", "stop trying to {0}", "why would anyone {0}", "how do i {0} myself",
     "yesterday i had to {0}", "i already told you to {0} and it is done", "who told you to {0}", "what happens if i {0}",
+)  # fmt: skip
+# How people who know a tool say an argument: by the parameter's own name.
+_ROLES = (
+    "{0} {1}", "{0} {1}", "{0} {1}", "{0}: {1}", "{0} is {1}", "{0} = {1}", "with {0} {1}", "the {0} is {1}", "{1} as {0}",
+    "{1} as the {0}", "{1} is the {0}", "{1} for {0}", "{0} should be {1}", "for {0} take {1}", "{1} {0}", "{1} ({0})",
+    "set {0} to {1}", "make {1} the {0}",
 )  # fmt: skip
 _IMPERATIVES = frozenset(
     "turn switch set start stop open close put make add remove delete cancel book reserve send call tell show list find "
@@ -142,8 +151,10 @@ class Groups:
     # the kinds
 
     def _act(self, rng: random.Random, tool: Tool, listed: Sequence[Tool], ask: Ask) -> Group:
-        said = self._say(rng, tool.params, Ask(dress(rng, ask.text), ask.fixed))
         cards, right = self._cards(rng, listed), list(listed).index(tool)
+        if rng.random() < 0.16 and ask in tool.asks:
+            ask = _by_name(rng, tool, cards[right], ask)
+        said = self._say(rng, tool.params, Ask(dress(rng, ask.text), ask.fixed))
         spans: dict[int, Span] = {}
         options: dict[int, int] = {}
         for index, (slot, param) in enumerate(zip(cards[right].slots, tool.params, strict=True)):
@@ -242,6 +253,27 @@ class Groups:
         return f"{rng.choice(self._words)} {rng.choice(vocabulary)}"
 
 
+def _by_name(rng: random.Random, tool: Tool, shown: Card, ask: Ask) -> Ask:
+    """What a written sentence leaves out, or every argument, told by the names of the parameters that this card has."""
+    whole = rng.random() < 0.5
+    said = set() if whole else {*slots(ask.text), *ask.fixed}
+    left = [
+        (slot.name.replace("_", " "), param)
+        for slot, param in zip(shown.slots, tool.params, strict=True)
+        if param.key not in said and (not param.optional or rng.random() < 0.6)
+    ]
+    rng.shuffle(left)
+    parts = [rng.choice(_ROLES).format(name, f"{{{param.key}}}") for name, param in left]
+    if whole:
+        head = rng.choice((rng.choice(tool.names).replace("_", " "), rng.choice(tool.abouts).lower(), ""))
+        fixed: Mapping[str, str] = {}
+    else:
+        head, fixed = ask.text.rstrip("?.!"), ask.fixed
+    joint = rng.choice((", ", ", ", " ", " and "))
+    text = joint.join(part for part in (head, *parts) if part)
+    return Ask(text, dict(fixed)) if text else ask
+
+
 def read_fields() -> list[Field]:
     return [read_tools(path) for path in sorted(FOLDER.glob("*.txt")) if path.name != "beyond.txt"]
 
@@ -268,6 +300,12 @@ def spec_of(rng: random.Random, tool: Tool) -> ToolSpec:
             properties[key] = {"type": "string"}
             if param.kind == "text" and rng.random() < 0.3:
                 grounding[key] = Grounding("choice", tuple(rng.sample(param.of, min(2, len(param.of)))))
+    for key, param in zip(spoken, tool.params, strict=True):
+        if rng.random() < 0.12:
+            name = rng.choice(param.names).replace("_", " ")
+            properties[key]["description"] = rng.choice(("{0}", "The {0}", "Which {0}", "{0} that is meant")).format(
+                name
+            )
     required = [key for key, param in zip(spoken, tool.params, strict=True) if not param.optional]
     schema = {"type": "object", "properties": properties, "required": required}
     return ToolSpec(name, rng.choice(tool.abouts), schema, grounding=grounding)

@@ -147,7 +147,7 @@ def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dic
             mask = torch.tensor([[1] * len(t.ids) + [0] * (width - len(t.ids)) for t in tokens])
             homes.append(f.name)
             tools.append(tool)
-            vectors.append(F.normalize(encoder(ids, mask, torch.zeros_like(ids))[1].mean(0), dim=0))
+            vectors.append(F.normalize(encoder(ids, mask, torch.zeros_like(ids))[2].mean(0), dim=0))
     likeness = torch.stack(vectors) @ torch.stack(vectors).T
     found: dict[str, list[Tool]] = {}
     for i, (home, tool) in enumerate(zip(homes, tools, strict=True)):
