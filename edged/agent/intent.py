@@ -2,8 +2,7 @@
 
 The reader scores each likely tool against "none of them" and points at arguments. What it points at counts only where the words
 can be read as a value (`workers/values`): a number must be stated, a listed value mentioned. A call is made only if tool and
-arguments together are sure enough; the two thresholds were set on development tools that neither training nor the benchmark
-knows.
+arguments together are sure enough. The weights were set on development tools that neither training nor the benchmark knows.
 """
 
 from __future__ import annotations
@@ -18,16 +17,28 @@ from edged.agent.places import Place, assign
 from edged.domain.messages import ToolCall
 from edged.domain.resources import ToolSpec
 
-__all__ = ["Act", "AskBack", "Decision", "NoTool", "PassOn", "decide"]
+__all__ = ["WEIGHTS", "Act", "AskBack", "Decision", "Guess", "NoTool", "PassOn", "Weights", "decide", "guess"]
 
-# Set by training/intent/judge.py on development tools: scores gain by likeness to the tool's words and by its examples.
-_LIKE = 0.0  # a cosine
-_LLR = 0.1  # a nat of what the examples say
-_SURE = 0.6
-_NONE = 0.55
 _LOOKED_PAST = 0.7
 _LIKELY = 0.1  # the share of chance below which a tool is not worth a language model's time
 _CALL = "intent-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the reader's numbers are worth, as `training/intent/calibrate.py` sets it.
+
+    A tool's scores gain `like` a cosine of its likeness and `llr` a nat of what its examples say. At `sure` chance that tool and
+    arguments are right a call is made; at `none` it is believed that no tool is meant.
+    """
+
+    like: float = 0.0
+    llr: float = 0.1
+    sure: float = 0.6
+    none: float = 0.55
+
+
+WEIGHTS = Weights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +98,69 @@ def decide(
     specs: Sequence[ToolSpec],
     *,
     cut: bool = False,
+    weights: Weights = WEIGHTS,
 ) -> Decision:
     """`tools` as the worker's `understand` tells them; `cards` and `specs` in the order in which they were taught."""
     if not tools:
         return NoTool(1.0)
-    acts, parts, none = _chances(tools)
+    made = guess(tools, cards, specs, weights)
+    if cut or made.several > max(made.act, made.none):
+        return PassOn(made.likely, several=not cut)
+    if made.none > weights.none:
+        return NoTool(made.none)
+    if made.card.unread:
+        return PassOn(made.likely)
+    read = made.read
+    call = ToolCall(_CALL, made.spec.name, read.values)
+    if made.sure < weights.sure:
+        return PassOn(made.likely, guess=None if read.missing else call)
+    if read.missing:
+        return AskBack(made.spec.name, read.values, read.missing, read.among)
+    return Act(call, made.sure)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The likeliest tool with its arguments. `act`, `several` and `none` are the chances that it alone is meant, that something
+    more is, and that no tool is; `likely` are the tools worth a second look, best first."""
+
+    spec: ToolSpec
+    card: Card
+    read: _Read
+    act: float
+    several: float
+    none: float
+    likely: tuple[str, ...]
+
+    @property
+    def sure(self) -> float:
+        """The chance that the call is right."""
+        return self.act * self.read.sure
+
+
+def guess(
+    tools: Sequence[Mapping[str, Any]], cards: Sequence[Card], specs: Sequence[ToolSpec], weights: Weights
+) -> Guess:
+    """What is meant, if anything is; there is a tool."""
+    acts, parts, none = _chances(tools, weights)
     best = max(range(len(tools)), key=lambda i: acts[i])
     shares = [act + part for act, part in zip(acts, parts, strict=True)]
     order = sorted(range(len(tools)), key=lambda i: -shares[i])
     likely = tuple(specs[tools[i]["index"]].name for i in order if shares[i] >= _LIKELY or i == order[0])
-    if cut or sum(parts) > max(acts[best], none):
-        return PassOn(likely, several=not cut)
-    if none > _NONE:
-        return NoTool(none)
     card, spec = cards[tools[best]["index"]], specs[tools[best]["index"]]
-    if card.unread:
-        return PassOn(likely)
     read = _arguments(tools[best]["slots"], card, spec)
-    call = ToolCall(_CALL, spec.name, read.values)
-    if acts[best] * read.sure < _SURE:
-        return PassOn(likely, guess=None if read.missing else call)
-    if read.missing:
-        return AskBack(spec.name, read.values, read.missing, read.among)
-    return Act(call, acts[best] * read.sure)
+    return Guess(spec, card, read, acts[best], sum(parts), none, likely)
 
 
-def _chances(tools: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float], float]:
+def _chances(tools: Sequence[Mapping[str, Any]], of: Weights) -> tuple[list[float], list[float], float]:
     """Of each tool that it alone is meant, and that it is meant among other things; and that none is. They sum to 1."""
-    gains = [_LIKE * tool["like"] + _LLR * tool["llr"] for tool in tools]
+    gains = [of.like * tool["like"] + of.llr * tool["llr"] for tool in tools]
     acts = [tool["act"] + gain for tool, gain in zip(tools, gains, strict=True)]
     parts = [tool["part"] + gain for tool, gain in zip(tools, gains, strict=True)]
     top = max(0.0, *acts, *parts)
-    weights = [math.exp(score - top) for score in (*acts, *parts)]
-    total = sum(weights) + math.exp(-top)
-    shares = [weight / total for weight in weights]
+    powers = [math.exp(score - top) for score in (*acts, *parts)]
+    total = sum(powers) + math.exp(-top)
+    shares = [power / total for power in powers]
     return shares[: len(tools)], shares[len(tools) :], math.exp(-top) / total
 
 

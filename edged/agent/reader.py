@@ -13,9 +13,7 @@ from edged.domain.resources import ToolSpec
 
 __all__ = ["Infer", "Reader", "taught"]
 
-_MOST_READ = (
-    4  # tools a sentence is read against; the shortlist by likeness misses the right one in well under 1 of 100
-)
+_MOST_READ = 12  # tools a sentence is read against, four at a time until one is clearly meant
 _MOST_EXAMPLES = 64
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,8 @@ class Record:
         stamp = stamp_of_encoder(path) if encoder else _stamp_of(resolve(path))
         async with self._reading:  # a digest of gigabytes is made once, not once a caller
             if self.facts is None or self._stamp != stamp:
-                look = (describe_encoder, path) if encoder else (describe, path, state_dir)
-                self.facts = await asyncio.to_thread(*look)
-                self._stamp = stamp
+                look = partial(describe_encoder, path) if encoder else partial(describe, path, state_dir)
+                self.facts, self._stamp = await asyncio.to_thread(look), stamp
             return self.facts
 
     def size(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edged.agent.reader import Reader
@@ -58,12 +60,10 @@ async def test_it_counts_with_the_next_request(db: Database) -> None:
     encoder, lessons = Encoder(), Lessons(db)
     shown: list[list[str]] = []
 
-    async def infer(model: str, verb: str, params: dict[str, object], deadline: float | None = None) -> object:
+    async def infer(model: str, verb: str, params: dict[str, Any], deadline_monotonic: float | None = None) -> Any:
         if verb == "teach":
-            tools = params["tools"]
-            assert isinstance(tools, list)
-            shown.append(tools[0]["examples"])
-        return await encoder(model, verb, params, deadline)
+            shown.append(params["tools"][0]["examples"])
+        return await encoder(model, verb, params, deadline_monotonic)
 
     reader = Reader(infer, "encoder", lessons.of)
     for _ in range(2):

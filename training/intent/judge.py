@@ -1,7 +1,7 @@
 """How well the exported models understand development tools: `python -m training.intent.judge [--shipped]`.
 
-`training/dev/` holds tools and sentences that no training run reads. Here the thresholds and weights of `edged/agent/intent.py`
-are set; the benchmark's held-out sets are never looked at for that.
+`training/dev/` holds tools and sentences that no training run reads. On them `calibrate` sets the weights of
+`edged/agent/intent.py`; the benchmark's held-out sets are never looked at for that.
 """
 
 from __future__ import annotations
@@ -43,7 +43,14 @@ class Seen:
     cut: bool
 
 
-def see(backend: Backend, sample: Sample, most: int = 8) -> Seen:
+def worker(models: Path) -> Backend:
+    """The encoders' worker, in this process."""
+    backend = Backend()
+    backend.load(_Call({"path": str(models), "threads": 1}))  # type: ignore[arg-type]
+    return backend
+
+
+def see(backend: Backend, sample: Sample, most: int = 12) -> Seen:
     cards = [card(spec) for spec in sample.specs]
     tools = [taught(c, spec) for c, spec in zip(cards, sample.specs, strict=True)]
     backend.teach(_Call({"key": "k", "tools": tools}))  # type: ignore[arg-type]
@@ -51,12 +58,12 @@ def see(backend: Backend, sample: Sample, most: int = 8) -> Seen:
     return Seen(sample, found["tools"], found["cut"])
 
 
-def judge(seen: list[Seen], show: int = 0) -> dict[str, float]:
+def judge(seen: list[Seen], show: int = 0, weights: intent.Weights = intent.WEIGHTS) -> dict[str, float]:
     """Shares: of the calls that were wanted, exact; of all requests, wrong calls; recall and precision of "no tool"."""
     c: Counter[str] = Counter()
     for s in seen:
         cards = [card(spec) for spec in s.sample.specs]
-        decided = intent.decide(s.tools, cards, s.sample.specs, cut=s.cut)
+        decided = intent.decide(s.tools, cards, s.sample.specs, cut=s.cut, weights=weights)
         kind, wanted = type(decided).__name__, s.sample.wanted
         c["all"] += 1
         c["wanted"] += wanted is not None
@@ -99,15 +106,14 @@ async def shipped_specs() -> dict[str, list[ToolSpec]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="edged/models/intent")
+    parser.add_argument("--models", type=Path, default=Path("edged/models/intent"))
     parser.add_argument("--count", type=int, default=800)
     parser.add_argument("--show", type=int, default=0)
     parser.add_argument("--others", type=int, nargs=2, default=(3, 5))
     parser.add_argument("--file", type=Path, default=DEV / "unseen.txt")
     parser.add_argument("--shipped", action="store_true", help="the shipped tools instead of unseen ones")
     options = parser.parse_args()
-    backend = Backend()
-    backend.load(_Call({"path": options.models, "threads": 1}))  # type: ignore[arg-type]
+    backend = worker(options.models)
     if options.shipped:
         samples = shipped_samples(asyncio.run(shipped_specs()), options.count, 77, DEV / "shipped.txt")
     else:
