@@ -11,7 +11,7 @@ from typing import Any
 from edged.domain.resources import Grounding, ToolSpec
 from training.material import Ask, Param, Tool, read_tools, slots
 
-__all__ = ["Sample", "shipped_samples", "unseen_samples"]
+__all__ = ["Sample", "shipped_samples", "taught", "unseen_samples"]
 
 FOLDER = Path(__file__).parent / "heldout"
 _LETTERS = {"A": "ABCDEFGHJKLMNPQRSTUVWXYZ", "9": "0123456789"}
@@ -59,11 +59,11 @@ def shipped_samples(
 
 
 def unseen_samples(
-    count: int, seed: int, others: tuple[int, int] = (1, 7), file: Path = FOLDER / "unseen.txt"
+    count: int, seed: int, others: tuple[int, int] = (1, 7), file: Path = FOLDER / "unseen.txt", *, apart: int = 0
 ) -> list[Sample]:
     """The same over tools that training never saw, `others` of them beside the one that is meant; free text is a span of the
-    sentence."""
-    tools = read_tools(file).tools
+    sentence. So many sentences of each tool are set `apart` and not asked."""
+    tools = [replace(tool, asks=tool.asks[apart:]) for tool in read_tools(file).tools]
     rng = random.Random(seed)
     beyond = next(tool.unfit for tool in read_tools(FOLDER / "shipped.txt").tools if tool.key == "nothing")
     asks = _cycle(rng, [(tool, ask) for tool in tools for ask in tool.asks])
@@ -79,6 +79,17 @@ def unseen_samples(
             sentence, _ = _fill(rng, tool.params, Ask(said, {}))
             samples.append(Sample(specs, _style(rng, sentence), None, "near miss" if index % 8 else "beyond"))
     return samples
+
+
+def taught(samples: Sequence[Sample], apart: int, seed: int, file: Path = FOLDER / "unseen.txt") -> list[Sample]:
+    """The same samples, whose tools have the sentences that were set apart as examples."""
+    rng = random.Random(seed)
+    lessons = {
+        tool.key: tuple(_fill(rng, tool.params, ask)[0] for ask in tool.asks[:apart]) for tool in read_tools(file).tools
+    }
+    return [
+        replace(s, specs=tuple(replace(spec, examples=lessons.get(spec.name, ())) for spec in s.specs)) for s in samples
+    ]
 
 
 def _cycle(rng: random.Random, rows: list[Any]) -> Iterator[Any]:
