@@ -33,7 +33,9 @@ __all__ = ["Backend"]
 
 _TOOLSETS = 16
 _TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they leave lying is some tens of megabytes
-_AT_ONCE, _CLEAR = 4, 3.0  # tools; a score against 0
+_AT_ONCE = 2  # tools a run: cards of one run are padded to the longest, and a run itself costs little
+_CLEAR = 3.0  # a score against 0 that no other tool is likely to beat
+_BEHIND = 8.0  # so far behind the best score nobody asks for the parameters
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
 
@@ -42,6 +44,32 @@ class _Tool:
 
     def __init__(self, tokens: CardTokens, states: Floats, slots: Sequence[dict[str, Any]] = ()) -> None:
         self.tokens, self.states, self.slots = tokens, states, wanted(slots)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What the reader says of a sentence and one tool; see `training/intent/network.py` for the heads."""
+
+    act: float
+    part: float
+    start: Floats
+    end: Floats
+    inside: Floats
+    absent: Floats
+    option: Floats
+
+    def slots(self, text: str, tokens: SentenceTokens, tool: _Tool, now: datetime) -> list[dict[str, Any]]:
+        """Of each parameter that the card has: {options}, or {spans, absent, stated}."""
+        said = Reading(text, tool.slots, now)
+        found: list[dict[str, Any]] = []
+        for at, choices in enumerate(tool.tokens.choices):
+            if choices:
+                found.append({"options": options(self.option, choices, float(self.absent[at]))})
+                continue
+            heads = self.start[at], self.end[at], self.inside[at]
+            places, missing = spans(text, tokens.offsets, *heads, float(self.absent[at]))
+            found.append({"spans": said.spans(at, places), "absent": missing, "stated": said.stated(at)})
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +161,8 @@ class Backend:
         A tool is {index, like, llr, act, part, slots}: its likeness (see `shortlist`), what its examples say (see `Posteriors`),
         scores against 0 for "none", and for each slot either {options} or {spans, absent, stated} (see `reading`): a span is (first
         character, behind the last, probability, values), its values are those of `values.Reading.spans`, and `stated` is
-        `values.Reading.stated`. At most `most` tools are read, a few at a time until one is clearly meant; the others are too
-        unlike.
+        `values.Reading.stated`; a tool far behind the best has no slots. At most `most` tools are read, a few at a time until
+        one is clearly meant; the others are too unlike.
         """
         taught = self._taught.get(call.params["key"])
         if taught is None:
@@ -148,45 +176,31 @@ class Backend:
         likeness, tools = taught.shortlist.likeness(unit_words(tops[0])), taught.tools
         llr = self._llr(taught.examples, states[0], vectors[0], len(tools))
         order = sorted(range(len(tools)), key=lambda i: -likeness[i])[: call.params["most"]]
-        found: list[dict[str, Any]] = []
-        while len(found) < len(order) and not any(max(entry["act"], entry["part"]) > _CLEAR for entry in found):
-            chunk = order[len(found) : len(found) + _AT_ONCE]
-            read = self._read(text, tokens, states, [tools[i] for i in chunk])
-            found += [
-                entry | {"index": i, "like": float(likeness[i]), "llr": float(llr[i])}
-                for entry, i in zip(read, chunk, strict=True)
-            ]
+        read: list[_Row] = []
+        while len(read) < len(order) and not any(max(row.act, row.part) > _CLEAR for row in read):
+            chunk = order[len(read) : len(read) + _AT_ONCE]
+            read += self._read(states, [tools[i] for i in chunk])
+        best, now = max(row.act for row in read), datetime.now()
+        found = [
+            {
+                "index": i,
+                "like": float(likeness[i]),
+                "llr": float(llr[i]),
+                "act": row.act,
+                "part": row.part,
+                "slots": row.slots(text, tokens, tools[i], now) if row.act > best - _BEHIND else [],
+            }
+            for i, row in zip(order, read, strict=False)
+        ]
         self._read_since += 1
         if self._read_since >= _TRIM_AFTER:
             self._read_since = 0
             _give_back()
         return {"known": True, "cut": tokens.cut, "tools": found}
 
-    def _read(self, text: str, tokens: SentenceTokens, states: Floats, tools: list[_Tool]) -> list[dict[str, Any]]:
-        feed = _feed(states, tools)
-        act, part, start, end, inside, absent, option = self._reader.run(_HEADS, feed)
-        now = datetime.now()
-        said = [Reading(text, tool.slots, now) for tool in tools]
-        return [
-            {
-                "act": float(act[row]),
-                "part": float(part[row]),
-                "slots": [
-                    {"options": options(option[row], choices, float(absent[row, at]))}
-                    if choices
-                    else _pointed(
-                        text,
-                        tokens,
-                        (start[row, at], end[row, at], inside[row, at]),
-                        float(absent[row, at]),
-                        said[row],
-                        at,
-                    )
-                    for at, choices in enumerate(tool.tokens.choices)
-                ],
-            }
-            for row, tool in enumerate(tools)
-        ]
+    def _read(self, states: Floats, tools: list[_Tool]) -> list[_Row]:
+        act, part, *rest = self._reader.run(_HEADS, _feed(states, tools))
+        return [_Row(float(act[row]), float(part[row]), *(head[row] for head in rest)) for row in range(len(tools))]
 
     def _llr(self, examples: Posteriors | None, states: Floats, vector: Floats, count: int) -> Sequence[float]:
         if self._metric is None or examples is None:
@@ -244,13 +258,6 @@ def _feed(states: Floats, tools: list[_Tool]) -> dict[str, Any]:
 
 def _shown(slots: Sequence[dict[str, Any]]) -> list[tuple[str, Sequence[str]]]:
     return [(slot["text"], slot["choices"]) for slot in slots]
-
-
-def _pointed(
-    text: str, tokens: SentenceTokens, heads: tuple[Floats, Floats, Floats], absent: float, said: Reading, at: int
-) -> dict[str, Any]:
-    found, missing = spans(text, tokens.offsets, *heads, absent)
-    return {"spans": said.spans(at, found), "absent": missing, "stated": said.stated(at)}
 
 
 def main() -> None:
