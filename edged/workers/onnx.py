@@ -15,68 +15,35 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edged.domain.errors import BadRequest, ModelBroken
-from edged.workers.encoding import CARD, SENTENCE, Encoder, Floats, features_of, session
+from edged.workers.cross import CrossEncoder, Glance, Row, Tool
+from edged.workers.encoding import CARD, SENTENCE, Encoder, Floats, features_of
 from edged.workers.fewshot import FewShot, Metric, Posteriors
-from edged.workers.reading import options, spans
 from edged.workers.serve import Call, arguments, serve
 from edged.workers.shortlist import Shortlist, unit_words
-from edged.workers.values import Reading, wanted
-from edged.workers.wordpieces import CardTokens, SentenceTokens
+from edged.workers.wordpieces import CardTokens
 
 __all__ = ["Backend"]
 
+_FILES = "encoder.onnx, glance.onnx, reader.onnx, metric.npz and tokenizer.json"
 _TOOLSETS = 16
 _TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they leave lying is some tens of megabytes
-_AT_ONCE = 2  # tools a run: cards of one run are padded to the longest, and a run itself costs little
+_AT_ONCE = 4  # tools, before asking whether one is clear
 _CLEAR = 3.0  # a score against 0 that no other tool is likely to beat
-_BEHIND = 8.0  # so far behind the best score nobody asks for the parameters
-_HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
-
-
-class _Tool:
-    """A taught tool: its card's states, and of its parameters what values they take."""
-
-    def __init__(self, tokens: CardTokens, states: Floats, slots: Sequence[dict[str, Any]] = ()) -> None:
-        self.tokens, self.states, self.slots = tokens, states, wanted(slots)
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What the reader says of a sentence and one tool; see `training/intent/network.py` for the heads."""
-
-    act: float
-    part: float
-    start: Floats
-    end: Floats
-    inside: Floats
-    absent: Floats
-    option: Floats
-
-    def slots(self, text: str, tokens: SentenceTokens, tool: _Tool, now: datetime) -> list[dict[str, Any]]:
-        """Of each parameter that the card has: {options}, or {spans, absent, stated}."""
-        said = Reading(text, tool.slots, now)
-        found: list[dict[str, Any]] = []
-        for at, choices in enumerate(tool.tokens.choices):
-            if choices:
-                found.append({"options": options(self.option, choices, float(self.absent[at]))})
-                continue
-            heads = self.start[at], self.end[at], self.inside[at]
-            places, missing = spans(text, tokens.offsets, *heads, float(self.absent[at]))
-            found.append({"spans": said.spans(at, places), "absent": missing, "stated": said.stated(at)})
-        return found
+_DULL = -4.0  # a glance's score below which a tool is not meant
 
 
 @dataclass(frozen=True, slots=True)
 class _Toolset:
     """The tools of an agent, which of them a sentence may mean, and what their examples say to that (None: there are none)."""
 
-    tools: list[_Tool]
+    tools: list[Tool]
     shortlist: Shortlist
     examples: Posteriors | None
 
@@ -86,7 +53,7 @@ class Backend:
 
     def __init__(self) -> None:
         self._encoder: Encoder | None = None
-        self._reader: Any = None
+        self._reader: CrossEncoder | None = None
         self._metric: Metric | None = None
         self._usual: list[Floats] = []
         self._taught: OrderedDict[str, _Toolset] = OrderedDict()
@@ -104,17 +71,18 @@ class Backend:
         started = time.monotonic()
         folder, threads = Path(call.params["path"]), call.params["threads"] or 1
         encoder = Encoder(folder, threads)
-        reader = session(folder / "reader.onnx", threads) if (folder / "reader.onnx").exists() else None
+        reader = CrossEncoder(folder, threads) if (folder / "reader.onnx").exists() else None
         metric = Metric.read(folder / "metric.npz") if (folder / "metric.npz").exists() else None
         try:  # the library allocates what it needs, and files that do not belong together show it
             states, vectors = encoder.run([encoder.pieces.extremes()], SENTENCE, "states", "vector")
             if metric is not None:
                 metric.shape(features_of(states[0], vectors[0])[None])
             if reader is not None:
-                reader.run(None, _feed(states, [_Tool(CardTokens((1, 2), (0,), ((),)), states[0])]))
+                tool = Tool(CardTokens((1, 2), (0,), ((),)), states[0])
+                reader.read(reader.glance(states[0], [tool]), len(states[0]))
             usual = [words for words, _ in encoder.words(_lines(folder / "usual.txt"))]
         except Exception as error:
-            detail = f"encoder.onnx, reader.onnx, metric.npz and tokenizer.json do not fit together: {str(error)[:200]}"
+            detail = f"{_FILES} do not fit together: {str(error)[:200]}"
             raise ModelBroken(detail, path=str(folder)) from None
         self._encoder, self._reader, self._metric, self._usual = encoder, reader, metric, usual
         _give_back()
@@ -138,7 +106,7 @@ class Backend:
         labels: list[int] = []
         for number, (tool, card) in enumerate(zip(tools, tokens, strict=True)):
             [states] = self.encoder.run([card.ids], CARD, "states")
-            taught.append(_Tool(card, states[0], tool["slots"]))
+            taught.append(Tool(card, states[0], tool["slots"]))
             about, *examples = [next(encoded) for _ in ("about", *tool["examples"])]
             words.append([found for found, _ in (about, *examples)])
             features += [feature for _, feature in examples]
@@ -161,7 +129,7 @@ class Backend:
         A tool is {index, like, llr, act, part, slots}: its likeness (see `shortlist`), what its examples say (see `Posteriors`),
         scores against 0 for "none", and for each slot either {options} or {spans, absent, stated} (see `reading`): a span is (first
         character, behind the last, probability, values), its values are those of `values.Reading.spans`, and `stated` is
-        `values.Reading.stated`; a tool far behind the best has no slots. At most `most` tools are read, a few at a time until
+        `values.Reading.stated`; a tool that a glance rules out has no slots. At most `most` tools are read, a few at a time until
         one is clearly meant; the others are too unlike.
         """
         taught = self._taught.get(call.params["key"])
@@ -176,11 +144,7 @@ class Backend:
         likeness, tools = taught.shortlist.likeness(unit_words(tops[0])), taught.tools
         llr = self._llr(taught.examples, states[0], vectors[0], len(tools))
         order = sorted(range(len(tools)), key=lambda i: -likeness[i])[: call.params["most"]]
-        read: list[_Row] = []
-        while len(read) < len(order) and not any(max(row.act, row.part) > _CLEAR for row in read):
-            chunk = order[len(read) : len(read) + _AT_ONCE]
-            read += self._read(states, [tools[i] for i in chunk])
-        best, now = max(row.act for row in read), datetime.now()
+        rows, now = self._look(states[0], [(tools[i], llr[i] > 0) for i in order]), datetime.now()
         found = [
             {
                 "index": i,
@@ -188,9 +152,9 @@ class Backend:
                 "llr": float(llr[i]),
                 "act": row.act,
                 "part": row.part,
-                "slots": row.slots(text, tokens, tools[i], now) if row.act > best - _BEHIND else [],
+                "slots": row.slots(text, tokens, now) if isinstance(row, Row) else [],
             }
-            for i, row in zip(order, read, strict=False)
+            for i, row in zip(order, rows, strict=False)
         ]
         self._read_since += 1
         if self._read_since >= _TRIM_AFTER:
@@ -198,9 +162,23 @@ class Backend:
             _give_back()
         return {"known": True, "cut": tokens.cut, "tools": found}
 
-    def _read(self, states: Floats, tools: list[_Tool]) -> list[_Row]:
-        act, part, *rest = self._reader.run(_HEADS, _feed(states, tools))
-        return [_Row(float(act[row]), float(part[row]), *(head[row] for head in rest)) for row in range(len(tools))]
+    def _look(self, sentence: Floats, tools: Sequence[tuple[Tool, bool]]) -> list[Glance | Row]:
+        """At tools in this order, a few at a time, until one is clearly meant. Read is what is worth it: what a glance does not
+        rule out, and what examples speak for (the second of each pair)."""
+        assert self._reader is not None
+        found: list[Glance | Row] = []
+        for at in range(0, len(tools), _AT_ONCE):
+            chunk = tools[at : at + _AT_ONCE]
+            glances = self._reader.glance(sentence, [tool for tool, _ in chunk])
+            worth = [
+                backed or max(glance.act, glance.part) > _DULL
+                for glance, (_, backed) in zip(glances, chunk, strict=True)
+            ]
+            rows = iter(self._reader.read(list(compress(glances, worth)), len(sentence)))
+            found += [next(rows) if good else glance for glance, good in zip(glances, worth, strict=True)]
+            if any(max(row.act, row.part) > _CLEAR for row in found):
+                break
+        return found
 
     def _llr(self, examples: Posteriors | None, states: Floats, vector: Floats, count: int) -> Sequence[float]:
         if self._metric is None or examples is None:
@@ -243,17 +221,6 @@ def _give_back() -> None:
     """The allocator keeps what a large batch took, a third of the process; the device has others who need it."""
     with contextlib.suppress(AttributeError):  # musl has no such call, and gives back by itself
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _feed(states: Floats, tools: list[_Tool]) -> dict[str, Any]:
-    """What the reader takes: one sentence's states and the tools' cards, padded."""
-    width, places = max(len(t.states) for t in tools), max(1, *(len(t.tokens.slots) for t in tools))
-    cards = np.zeros((len(tools), width, states.shape[2]), np.float32)
-    mask, markers = np.zeros((len(tools), width), np.int64), np.zeros((len(tools), places), np.int64)
-    for row, tool in enumerate(tools):
-        cards[row, : len(tool.states)], mask[row, : len(tool.states)] = tool.states, 1
-        markers[row, : len(tool.tokens.slots)] = tool.tokens.slots
-    return {"sentence": states, "cards": cards, "card_mask": mask, "markers": markers}
 
 
 def _shown(slots: Sequence[dict[str, Any]]) -> list[tuple[str, Sequence[str]]]:

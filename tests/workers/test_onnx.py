@@ -130,7 +130,7 @@ def broken(tmp_path: Path, name: str, content: bytes | None) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["encoder.onnx", "reader.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["encoder.onnx", "glance.onnx", "reader.onnx", "tokenizer.json"])
 @pytest.mark.parametrize("how", ["truncated", "noise", "empty"])
 async def test_a_broken_file_is_named(tmp_path: Path, name: str, how: str) -> None:
     whole = (BUNDLED / name).read_bytes()

@@ -1,8 +1,9 @@
 """Checkpoint to what the daemon ships: `python -m training.intent.export --encoder FOLDER CHECKPOINT [--out edged/models/intent]`.
 
-Two ONNX graphs with int8 weights and the word pieces. The encoder's matrices have a scale a block of 128 and its activations too,
-and word vectors a scale each, so that its vectors stay those of the float model, whatever they are batched with. The reader's
-matrices have a scale a column, and its activations one a run: half the time, and no worse at choosing.
+Three ONNX graphs with int8 weights, the encoder and the two halves of the reader, and the word pieces. The encoder's matrices have
+a scale a block of 128 and its activations too, and word vectors a scale each, so that its vectors stay those of the float model,
+whatever they are batched with. The reader's matrices have a scale a column, and its activations one a run: half the time, and no
+worse at choosing.
 """
 
 from __future__ import annotations
@@ -62,42 +63,49 @@ class _Lower(nn.Module):
         return self.encoder.lower(ids, mask, kind)
 
 
-class _Reading(nn.Module):
-    """One sentence's states (1, S, WIDTH) against N cards' (N, C, WIDTH), with card_mask (N, C), markers (N, P) in the card."""
-
+class _First(nn.Module):
     def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.reader = reader
 
-    def forward(self, sentence: Tensor, cards: Tensor, card_mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
-        count, length = cards.shape[0], sentence.shape[1]
-        h = torch.cat([sentence.expand(count, -1, -1), cards], 1)
-        mask = torch.cat([torch.ones(count, length), card_mask.to(torch.float32)], 1)
-        act, part, start, end, inside, absent, option = self.reader(h, mask, markers + length)
-        said = (start[..., :length], end[..., :length], inside[..., :length])
-        return act, part, *said, absent, option[:, length:]
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        return self.reader.first(states, mask)
+
+
+class _Second(nn.Module):
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, states: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
+        return self.reader.second(states, mask, markers)
 
 
 def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None:
-    """Write encoder.onnx, reader.onnx, tokenizer.json, usual.txt and model.json into `out`."""
+    """Write encoder.onnx, glance.onnx, reader.onnx, tokenizer.json, usual.txt and model.json into `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    batch, sentence, card = "rows", "tokens", "card"
+    batch, sentence = "rows", "tokens"
     ids = torch.ones(2, 7, dtype=torch.long)
     names = ["ids", "mask", "kind"]
     axes = {name: {0: batch, 1: sentence} for name in [*names, "states", "tops"]} | {"vector": {0: batch}}
     outputs = ["states", "tops", "vector"]
     _write(_Encoding(encoder), (ids, ids, ids * 0), names, outputs, axes, out / "encoder.onnx", blocks=True)
-    states = torch.randn(1, 7, WIDTH)
-    names = ["sentence", "cards", "card_mask", "markers"]
-    outputs = ["act", "part", "start", "end", "inside", "absent", "option"]
-    axes = {
-        "sentence": {1: sentence}, "cards": {0: batch, 1: card}, "card_mask": {0: batch, 1: card},
-        "markers": {0: batch, 1: "slots"}, "act": {0: batch}, "part": {0: batch},
+    states, mask = torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long)
+    both = {name: {0: batch, 1: sentence} for name in ("states", "mask", "read")} | {
+        "act": {0: batch},
+        "part": {0: batch},
+    }
+    outputs = ["read", "act", "part"]
+    _write(_First(reader), (states, mask), ["states", "mask"], outputs, both, out / "glance.onnx")
+    names, outputs = ["states", "mask", "markers"], ["act", "part", "start", "end", "inside", "absent", "option"]
+    axes = both | {
+        "markers": {0: batch, 1: "slots"},
         **{name: {0: batch, 1: "slots", 2: sentence} for name in ("start", "end", "inside")},
-        "absent": {0: batch, 1: "slots"}, "option": {0: batch, 1: card},
-    }  # fmt: skip
-    example = (states, torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long), torch.tensor([[2, 4]] * 3))
-    _write(_Reading(reader), example, names, outputs, axes, out / "reader.onnx")
+        "absent": {0: batch, 1: "slots"},
+        "option": {0: batch, 1: sentence},
+    }
+    markers = torch.tensor([[2, 4]] * 3)
+    _write(_Second(reader), (states, mask, markers), names, outputs, axes, out / "reader.onnx")
     shutil.copy(tokenizer, out / "tokenizer.json")
     (out / "usual.txt").write_text("\n".join(_usual()) + "\n")
     facts = {"name": "edged-intent", "width": WIDTH, "longest": POSITIONS, "quantization": "int8"}

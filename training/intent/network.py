@@ -19,6 +19,7 @@ __all__ = ["SHARED_LAYERS", "WIDTH", "Encoder", "Layer", "Reader", "read_weights
 
 WIDTH, HEADS, INNER, LAYERS, VOCABULARY, POSITIONS = 384, 12, 1536, 6, 30522, 512
 SHARED_LAYERS = 2
+_FIRST = 2  # of the reader's own layers
 _EPSILON = 1e-12
 
 
@@ -75,8 +76,9 @@ class Reader(nn.Module):
     """The upper layers over [sentence; card], and the heads.
 
     `act` (R): the sentence asks for this tool and for nothing else; `part` (R): for this tool and for something more; both
-    against 0, "for no tool that is listed". Per marker of a parameter: `start`, `end`, `inside` (R, P, T), of which the
-    sentence's count, and `absent` (R, P) against the first two. Per token `option` (R, T), read at the markers of choices,
+    against 0, "for no tool that is listed"; `glance_act` and `glance_part` say the same from half the layers, and most tools need
+    no more. Per marker of a parameter: `start`, `end`, `inside` (R, P, T), of which the sentence's count, and `absent` (R, P)
+    against the first two. Per token `option` (R, T), read at the markers of choices,
     against the same `absent`.
     """
 
@@ -84,15 +86,26 @@ class Reader(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS - SHARED_LAYERS))
         self.layers.load_state_dict(encoder.layers[SHARED_LAYERS:].state_dict())
-        self.match = nn.Linear(WIDTH, 2)
+        self.glance, self.match = nn.Linear(WIDTH, 2), nn.Linear(WIDTH, 2)
         self.query, self.key = nn.Linear(WIDTH, 3 * POINTER), nn.Linear(WIDTH, 3 * POINTER)
         self.absent, self.option = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
 
     def forward(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
         """h (R, T, WIDTH): states of `lower`, the sentence's and then the card's; mask (R, T); markers (R, P) positions in T."""
-        bias = bias_of(mask)
-        for layer in self.layers:
-            h = layer(h, bias)
+        h, glance_act, glance_part = self.first(h, mask)
+        return *self.second(h, mask, markers), glance_act, glance_part
+
+    def first(self, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> states (R, T, WIDTH) of the lower half, glance_act and glance_part (R)."""
+        for layer in self.layers[:_FIRST]:
+            h = layer(h, bias_of(mask))
+        glance_act, glance_part = self.glance(h[:, 0]).unbind(-1)
+        return h, glance_act, glance_part
+
+    def second(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
+        """States of `first` -> the other heads."""
+        for layer in self.layers[_FIRST:]:
+            h = layer(h, bias_of(mask))
         act, part = self.match(h[:, 0]).unbind(-1)
         at = h.gather(1, markers[..., None].expand(-1, -1, WIDTH))
         queries, keys = self.query(at), self.key(h)

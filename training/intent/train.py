@@ -25,15 +25,15 @@ from training.intent.rows import Group, Groups, read_fields
 from training.material import Field, Tool, slots
 
 _BODY_RATE, _HEAD_RATE = 1.2e-4, 1e-3
-_INSIDE = 4.0
+_INSIDE, _GLANCE = 4.0, 0.5
 _FALL = 0.4  # of the time, in which the rates fall to zero
 _NEVER = -1e4
 
 
 def losses(reader: Reader, encoder: Encoder, batch: Batch, counts: Counter[str] | None = None) -> Tensor:
     """The choice among the cards of a sentence and "none", and the pointers of the right card."""
-    act, part, start, end, inside, absent, option = read(reader, encoder, batch)
-    chosen = _choice(batch, act, part, counts)
+    act, part, start, end, inside, absent, option, glance_act, glance_part = read(reader, encoder, batch)
+    chosen = _choice(batch, act, part, counts) + _GLANCE * _choice(batch, glance_act, glance_part, None)
     spans = _spans(batch, start, end, absent, counts) + _insides(batch, inside)
     options = _options(batch, option, absent, counts)
     return chosen + spans + options
@@ -252,9 +252,8 @@ def main() -> None:
 
 
 def _grown(state: dict[str, Tensor], reader: Reader) -> dict[str, Tensor]:
-    """A checkpoint from before the `inside` head, with that head as it begins."""
-    own = reader.state_dict()
-    return {k: v if v.shape == own[k].shape else torch.cat([v, own[k][len(v) :]]) for k, v in state.items()}
+    """A checkpoint from before a head was there, with that head as it begins."""
+    return {**reader.state_dict(), **state}
 
 
 @torch.no_grad()
