@@ -52,12 +52,13 @@ class Act:
 @dataclass(frozen=True, slots=True)
 class AskBack:
     """This tool is meant, and `missing` are arguments that the sentence does not state; `known` are those it does. `among`: between
-    these it leaves the choice for the first one missing."""
+    these it leaves the choice for the first one missing. `said`: what was read, where that is more than the request."""
 
     tool: str
     known: Mapping[str, Any]
     missing: tuple[str, ...]
     among: tuple[str, ...] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from edged.agent import wording
-from edged.agent.asked import Asked
+from edged.agent.asked import Asked, Question, is_yes
 from edged.agent.dialect import DIALECTS, Dialect
 from edged.agent.intent import Act, AskBack, Decision, NoTool, PassOn
 from edged.agent.reader import Reader
@@ -101,15 +101,20 @@ class Router:
         if request.escalate:
             return Outcome(_nothing(request), Escalate("caller_asked", "The caller asked for the cloud."))
         specs = await self._specs(agent, deadline_monotonic)
+        conversation = _conversation(request)
+        question = (
+            self._asked.take(conversation) if conversation else None
+        )  # whatever is said next, it is open no longer
         if Tier.REFLEX in agent.tiers:
             reply = await self._reflex(request, agent, specs, deadline_monotonic)
             if reply is not None:
                 return await self._kept(request, agent, Outcome(reply))
         began = time.perf_counter()
-        decided = await self._understood(request, agent, specs, deadline_monotonic)
+        decided = await self._understood(request, agent, specs, question, deadline_monotonic)
         stages = () if decided is None else (Stage("intent", time.perf_counter() - began),)
         step = _without_model(decided, Tier.MODEL in agent.tiers)
         if step is not None:
+            self._note(request, agent, decided, step)
             return Outcome(replace(_nothing(request), stages=stages), step)
         # A call that is decided on needs no way of writing calls, nor a look at a model file that may be large or broken.
         dialect = DIALECTS["edged"] if isinstance(decided, Act) else await self._dialect(agent.model)
@@ -121,40 +126,51 @@ class Router:
             Tier.INTENT if isinstance(decided, Act) else Tier.MODEL,
             history=await self._past(request, agent),
             chosen=decided.call if isinstance(decided, Act) else None,
-            doubt=Doubt(decided.guess, _did_you_mean(decided.tools)) if isinstance(decided, PassOn) else None,
+            doubt=Doubt(decided.guess, _did_you_mean(decided)) if isinstance(decided, PassOn) else None,
         )
         outcome = await self._runner.run(
             request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
         )
         outcome = replace(outcome, reply=replace(outcome.reply, stages=stages + outcome.reply.stages))
+        self._note(request, agent, decided, outcome.escalate)
         return await self._kept(request, agent, outcome)
 
     async def _understood(
-        self, request: Request, agent: Agent, specs: Sequence[ToolSpec], deadline: float | None
+        self, request: Request, agent: Agent, specs: Sequence[ToolSpec], open_: Question | None, deadline: float | None
     ) -> Decision | None:
         """What the intent tier makes of it; None where there is none, or where its encoder cannot run now: a slower tier can.
 
-        Within a session, a request that is no call by itself may be the answer to what was asked back.
+        A request that is no call by itself may be the answer to the question that is open.
         """
         if self._reader is None or Tier.INTENT not in agent.tiers:
             return None
-        conversation = f"{request.agent} {request.caller.door} {request.caller.id} {request.session}"
-        before = self._asked.take(conversation) if request.session is not None else None
+        if open_ is not None and open_.call is not None and is_yes(request.text):
+            return Act(open_.call, 1.0)
         try:
             decided = await self._reader.read(agent.name, specs, request.text, deadline)
-            text = request.text
-            if before is not None and not isinstance(decided, Act):
-                joined = await self._reader.read(agent.name, specs, f"{before}, {request.text}", deadline)
-                if isinstance(joined, Act | AskBack):
-                    decided, text = joined, f"{before}, {request.text}"
-            if isinstance(decided, AskBack) and request.session is not None:
-                self._asked.note(conversation, text)
+            if open_ is not None and open_.call is None and not isinstance(decided, Act):
+                both = f"{open_.text}, {request.text}"
+                joined = await self._reader.read(agent.name, specs, both, deadline)
+                if isinstance(joined, AskBack):
+                    decided = replace(joined, said=both)
+                elif isinstance(joined, Act):
+                    decided = joined
             return decided
         except DeadlineExceeded:
             raise
         except Unavailable as error:
             log.warning("the intent tier is skipped: %s", error.detail)
             return None
+
+    def _note(self, request: Request, agent: Agent, decided: Decision | None, step: Escalate | None) -> None:
+        """Keep the question that the caller is asked now, if there is a conversation in which to answer it."""
+        conversation = _conversation(request)
+        if conversation is None or step is None:
+            return
+        if isinstance(decided, AskBack):
+            self._asked.note(conversation, Question(decided.said or request.text))
+        elif isinstance(decided, PassOn) and decided.guess and step.reason == "unsure" and not self.may_escalate(agent):
+            self._asked.note(conversation, Question(request.text, decided.guess))
 
     async def ask_cloud(self, request: Request) -> Reply:
         """The same agent with the cloud as its model. Raises `Unavailable` kinds; BadRequest when the cloud comes to no end."""
@@ -229,16 +245,27 @@ def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None
             return Escalate("several_requests", "That is more than one thing. Please ask for one at a time.")
         case NoTool():
             return Escalate("no_tool_fits", "No tool on this device fits the request.")
-        case PassOn(tools=tools) if not has_model:
-            return Escalate("unsure", _did_you_mean(tools))
+        case PassOn() if not has_model:
+            return Escalate("unsure", _did_you_mean(decided))
         case None if not has_model:
             return Escalate("no_tool_fits", "No pattern of this agent fits the request.")
     return None
 
 
-def _did_you_mean(tools: Sequence[str]) -> str:
-    shown = [tool.partition(".")[2] or tool for tool in tools[:3]]
-    return f"It is not clear what is meant. Did you mean: {_either([name.replace('_', ' ') for name in shown])}?"
+def _did_you_mean(unsure: PassOn) -> str:
+    """One guess with all that it says, so that "yes" is an answer; or the tools it may be."""
+    shown = [name.replace("_", " ") for name in unsure.tools[:3]]
+    if unsure.guess is not None:
+        values = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in unsure.guess.arguments.items())
+        shown = [unsure.guess.name.replace("_", " ") + (f" ({values})" if values else "")]
+    return f"It is not clear what is meant. Did you mean: {_either(shown)}?"
+
+
+def _conversation(request: Request) -> str | None:
+    """Where a question can be answered: a caller's session with an agent."""
+    if request.session is None:
+        return None
+    return f"{request.agent} {request.caller.door} {request.caller.id} {request.session}"
 
 
 def _either(values: Sequence[str], most: int = 5) -> str:

@@ -173,8 +173,35 @@ async def test_without_a_model_an_unsure_reader_gives_up(db: Database) -> None:
     assert outcome.escalate is not None
     assert (outcome.escalate.reason, outcome.escalate.text) == (
         "unsure",
-        "It is not clear what is meant. Did you mean: dim?",
+        "It is not clear what is meant. Did you mean: dim (percent 20)?",
     )
+
+
+async def test_a_yes_makes_the_call_that_was_asked_about(db: Database) -> None:
+    tools = Tools(DIM, BARE)
+    quiet = Agent("kiosk", "m", ("dim", "bare"), tiers=("reflex", "intent"))
+    door = router(db, Encoder(), Model(), quiet, tools)
+    await door.answer(ask("perhaps 20", session="s"), None)
+    outcome = await door.answer(ask("Yes, please!", session="s"), None)
+    assert (outcome.reply.text, outcome.reply.tier) == ("Dimmed to 20.", Tier.INTENT)
+    again = await door.answer(ask("yes", session="s"), None)
+    assert again.escalate is not None and len(tools.called) == 1  # one yes, one call
+
+
+@pytest.mark.parametrize(
+    "between",
+    [("sing me a song", "s"), ("yes, but louder", "s"), ("yes", "another"), ("yes", None)],
+    ids=["something else", "a yes and more", "another session", "no session"],
+)
+async def test_only_the_answer_to_the_question_is_a_yes(db: Database, between: tuple[str, str | None]) -> None:
+    tools = Tools(DIM, BARE)
+    quiet = Agent("kiosk", "m", ("dim", "bare"), tiers=("reflex", "intent"))
+    door = router(db, Encoder(), Model(), quiet, tools)
+    await door.answer(ask("perhaps 20", session="s"), None)
+    await door.answer(ask(between[0], session=between[1]), None)
+    if between[1] == "s":
+        await door.answer(ask("yes", session="s"), None)
+    assert tools.called == []
 
 
 @pytest.mark.parametrize(
@@ -196,7 +223,7 @@ async def test_the_bundled_model_only_confirms_a_doubtful_reader(
     outcome = await door.answer(ask("perhaps 20"), None)
     assert [call.arguments for call in outcome.reply.tool_calls] == [{"percent": percent}] * done
     assert outcome.escalate == (
-        None if done else Escalate("unsure", "It is not clear what is meant. Did you mean: dim?")
+        None if done else Escalate("unsure", "It is not clear what is meant. Did you mean: dim (percent 20)?")
     )
 
 

@@ -53,8 +53,12 @@ def worker(models: Path) -> Backend:
 def see(backend: Backend, sample: Sample, most: int = 12) -> Seen:
     cards = [card(spec) for spec in sample.specs]
     tools = [taught(c, spec) for c, spec in zip(cards, sample.specs, strict=True)]
-    backend.teach(_Call({"key": "k", "tools": tools}))  # type: ignore[arg-type]
-    found = backend.understand(_Call({"key": "k", "text": sample.sentence, "most": most}))  # type: ignore[arg-type]
+    key = repr(tools)
+    asked = _Call({"key": key, "text": sample.sentence, "most": most})
+    found = backend.understand(asked)  # type: ignore[arg-type]
+    if not found["known"]:
+        backend.teach(_Call({"key": key, "tools": tools}))  # type: ignore[arg-type]
+        found = backend.understand(asked)  # type: ignore[arg-type]
     return Seen(sample, found["tools"], found["cut"])
 
 
