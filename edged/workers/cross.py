@@ -83,7 +83,9 @@ class CrossEncoder:
             chunk = tools[at : at + _AT_ONCE]
             rows = [np.concatenate([sentence, tool.states]) for tool in chunk]
             states, mask = _padded(rows)
-            read, act, part = self._first.run(["read", "act", "part"], {"states": states, "mask": mask})
+            said = np.zeros_like(mask)
+            said[:, : len(sentence)] = 1
+            read, act, part = self._first.run(["read", "act", "part"], {"states": states, "mask": mask, "said": said})
             found += [
                 Glance(tool, float(act[i]), float(part[i]), read[i, : len(row)])
                 for i, (tool, row) in enumerate(zip(chunk, rows, strict=True))

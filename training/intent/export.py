@@ -68,8 +68,8 @@ class _First(nn.Module):
         super().__init__()
         self.reader = reader
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        return self.reader.first(states, mask)
+    def forward(self, states: Tensor, mask: Tensor, said: Tensor) -> tuple[Tensor, ...]:
+        return self.reader.first(states, mask, said)
 
 
 class _Second(nn.Module):
@@ -91,12 +91,13 @@ def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None
     outputs = ["states", "tops", "vector"]
     _write(_Encoding(encoder), (ids, ids, ids * 0), names, outputs, axes, out / "encoder.onnx", blocks=True)
     states, mask = torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long)
-    both = {name: {0: batch, 1: sentence} for name in ("states", "mask", "read")} | {
+    both = {name: {0: batch, 1: sentence} for name in ("states", "mask", "said", "read")} | {
         "act": {0: batch},
         "part": {0: batch},
     }
     outputs = ["read", "act", "part"]
-    _write(_First(reader), (states, mask), ["states", "mask"], outputs, both, out / "glance.onnx")
+    said = (torch.arange(9) < 4).long().expand(3, -1)
+    _write(_First(reader), (states, mask, said), ["states", "mask", "said"], outputs, both, out / "glance.onnx")
     names, outputs = ["states", "mask", "markers"], ["act", "part", "start", "end", "inside", "absent", "option"]
     axes = both | {
         "markers": {0: batch, 1: "slots"},

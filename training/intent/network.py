@@ -86,20 +86,23 @@ class Reader(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS - SHARED_LAYERS))
         self.layers.load_state_dict(encoder.layers[SHARED_LAYERS:].state_dict())
-        self.glance, self.match = nn.Linear(WIDTH, 2), nn.Linear(WIDTH, 2)
+        self.glance = nn.Sequential(nn.Linear(2 * WIDTH, GLANCE), nn.GELU(), nn.Linear(GLANCE, 2))
+        self.match = nn.Linear(WIDTH, 2)
         self.query, self.key = nn.Linear(WIDTH, 3 * POINTER), nn.Linear(WIDTH, 3 * POINTER)
         self.absent, self.option = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
 
-    def forward(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
-        """h (R, T, WIDTH): states of `lower`, the sentence's and then the card's; mask (R, T); markers (R, P) positions in T."""
-        h, glance_act, glance_part = self.first(h, mask)
+    def forward(self, h: Tensor, mask: Tensor, said: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
+        """h (R, T, WIDTH): states of `lower`, the sentence's and then the card's; mask (R, T) of both and said (R, T) of the
+        sentence; markers (R, P) positions in T."""
+        h, glance_act, glance_part = self.first(h, mask, said)
         return *self.second(h, mask, markers), glance_act, glance_part
 
-    def first(self, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def first(self, h: Tensor, mask: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> states (R, T, WIDTH) of the lower half, glance_act and glance_part (R)."""
         for layer in self.layers[:_FIRST]:
             h = layer(h, bias_of(mask))
-        glance_act, glance_part = self.glance(h[:, 0]).unbind(-1)
+        told = mask.to(h.dtype) - said.to(h.dtype)
+        glance_act, glance_part = self.glance(torch.cat([_mean(h, said.to(h.dtype)), _mean(h, told)], -1)).unbind(-1)
         return h, glance_act, glance_part
 
     def second(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
@@ -117,6 +120,11 @@ class Reader(nn.Module):
 
 
 POINTER = 64
+GLANCE = 96
+
+
+def _mean(h: Tensor, weights: Tensor) -> Tensor:
+    return (h * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
 
 
 def bias_of(mask: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ def read(reader: Reader, encoder: Encoder, batch: Batch, pieces: int = 3) -> lis
             states = [torch.cat([said[owner[r]], told[r]]) for r in rows]
             h = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
             mask = torch.arange(h.shape[1])[None] < torch.tensor([lengths[r] for r in rows])[:, None]
-            heads = [x.float() for x in reader(h, mask, batch.markers[rows])]
+            sentence = torch.arange(h.shape[1])[None] < torch.tensor([len(said[owner[r]]) for r in rows])[:, None]
+            heads = [x.float() for x in reader(h, mask, sentence, batch.markers[rows])]
             missing = width - h.shape[1]
             found.append([F.pad(x, (0, missing)) if i in (2, 3, 4, 6) else x for i, x in enumerate(heads)])
     back = torch.tensor(order).argsort()
@@ -253,7 +254,8 @@ def main() -> None:
 
 def _grown(state: dict[str, Tensor], reader: Reader) -> dict[str, Tensor]:
     """A checkpoint from before a head was there, with that head as it begins."""
-    return {**reader.state_dict(), **state}
+    own = reader.state_dict()
+    return {**own, **{name: weights for name, weights in state.items() if name in own}}
 
 
 @torch.no_grad()
