@@ -32,9 +32,9 @@ class Weights:
     arguments are right a call is made; at `none` it is believed that no tool is meant.
     """
 
-    like: float = 0.0
-    llr: float = 0.1
-    sure: float = 0.6
+    like: float = 8.0
+    llr: float = 0.06
+    sure: float = 0.5
     none: float = 0.55
 
 

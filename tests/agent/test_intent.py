@@ -59,7 +59,7 @@ SPECS = [LIGHT, TIMER, ROUTE, PHOTO, ORDER]
 
 
 def seen(tool: ToolSpec, act: float, slots: list[dict[str, Any]], part: float = -9.0) -> dict[str, Any]:
-    return {"index": SPECS.index(tool), "act": act, "part": part, "like": 0.1, "llr": 0.0, "slots": slots}
+    return {"index": SPECS.index(tool), "act": act, "part": part, "like": 0.0, "llr": 0.0, "slots": slots}
 
 
 def at(text: str, words: str, *values: Any, chance: float = 0.99) -> dict[str, Any]:

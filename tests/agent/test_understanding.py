@@ -64,7 +64,7 @@ class Encoder:
                 "absent": 0.01,
                 "stated": [],
             }
-        rest = {"like": 0.1, "llr": 0.0}
+        rest = {"like": 0.0, "llr": 0.0}
         return [
             {"index": 0, "act": dim, "part": part, "slots": [said], **rest},
             {"index": 1, "act": bare, "part": part, "slots": [], **rest},

@@ -90,7 +90,7 @@ async def test_tools_are_taught_once_and_sentences_read(child: Child) -> None:
 
 async def test_pointed_words_come_with_their_value(child: Child) -> None:
     await child.call("teach", {"key": "k", "tools": TOOLS})
-    seen = await child.call("understand", {"text": "start a timer for half an hour", "key": "k", "most": 1})
+    seen = await child.call("understand", {"text": "give me half an hour on the timer", "key": "k", "most": 1})
     minutes = seen["tools"][0]["slots"][0]
     assert minutes["spans"][0][3] == [30]
     assert [values for *_, values in minutes["stated"]] == [[30]]
