@@ -18,8 +18,8 @@ __all__ = ["DIALECTS", "Dialect", "Parsed", "parse"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Lark terms of the marks around a call and of the mark for "no tool here fits". `sound`: the model's choice stands also where
-    the reader had another thought."""
+    """Lark terms of the marks around a call and of the mark for "no tool here fits". `sound`: the model is of use where
+    the reader is in doubt."""
 
     name: str
     open: str
@@ -29,7 +29,7 @@ class Dialect:
 
 
 DIALECTS = {
-    # the bundled model: single control tokens; where the reader is in doubt, one in seven of its calls for strange tools is right
+    # the bundled model: single control tokens. Where the reader is in doubt, one in seven of its calls for strange tools is right
     "edged": Dialect("edged", "<tool_call>", "</tool_call>", "<escalate>", sound=False),
     # Hermes and Qwen: the same words, written out
     "hermes": Dialect("hermes", '"<tool_call>\\n"', '"\\n</tool_call>"', '"<escalate>"'),

@@ -35,7 +35,7 @@ class Weights:
     like: float = 8.0
     llr: float = 0.06
     sure: float = 0.5
-    none: float = 0.55
+    none: float = 0.45
 
 
 WEIGHTS = Weights()
@@ -65,11 +65,12 @@ class AskBack:
 class PassOn:
     """Not sure enough: for the language model, with the likely `tools`, best first, and the `guess` that was not sure enough where
     it is complete. `several`: more than one thing is asked, which no local tier does: half of a request done in silence is worse
-    than none."""
+    than none. `unread`: the tool needs what no reader reads."""
 
     tools: tuple[str, ...]
     several: bool = False
     guess: ToolCall | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,10 @@ def decide(
     made = guess(tools, cards, specs, weights)
     if cut or made.several > max(made.act, made.none):
         return PassOn(made.likely, several=not cut)
-    if made.none > weights.none:
+    if made.none > max(weights.none, made.act):
         return NoTool(made.none)
     if made.card.unread:
-        return PassOn(made.likely)
+        return PassOn(made.likely, unread=True)
     read = made.read
     call = ToolCall(_CALL, made.spec.name, read.values)
     if made.sure < weights.sure:

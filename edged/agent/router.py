@@ -16,7 +16,7 @@ from edged.agent.intent import Act, AskBack, Decision, NoTool, PassOn
 from edged.agent.reader import Reader
 from edged.agent.reflex import Reflex, compile_book, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
-from edged.agent.turn import Doubt, Escalate, Transcript
+from edged.agent.turn import Escalate, Transcript
 from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound, Unavailable
 from edged.domain.messages import Message, Reply, ReplyStatus, Request, Stage, Tier
 from edged.domain.ports import ChatModel
@@ -112,12 +112,13 @@ class Router:
         began = time.perf_counter()
         decided = await self._understood(request, agent, specs, question, deadline_monotonic)
         stages = () if decided is None else (Stage("intent", time.perf_counter() - began),)
-        step = _without_model(decided, Tier.MODEL in agent.tiers)
+        # A call that is decided on needs no way of writing calls, nor a look at a model file that may be large or broken.
+        settled = isinstance(decided, Act | AskBack | NoTool) or Tier.MODEL not in agent.tiers
+        dialect = DIALECTS["edged"] if settled else await self._dialect(agent.model)
+        step = _without_model(decided, Tier.MODEL in agent.tiers, dialect)
         if step is not None:
             self._note(request, agent, decided, step)
             return Outcome(replace(_nothing(request), stages=stages), step)
-        # A call that is decided on needs no way of writing calls, nor a look at a model file that may be large or broken.
-        dialect = DIALECTS["edged"] if isinstance(decided, Act) else await self._dialect(agent.model)
         transcript = Transcript(
             agent,
             request.text,
@@ -126,13 +127,11 @@ class Router:
             Tier.INTENT if isinstance(decided, Act) else Tier.MODEL,
             history=await self._past(request, agent),
             chosen=decided.call if isinstance(decided, Act) else None,
-            doubt=Doubt(decided.guess, _did_you_mean(decided)) if isinstance(decided, PassOn) else None,
         )
         outcome = await self._runner.run(
             request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
         )
         outcome = replace(outcome, reply=replace(outcome.reply, stages=stages + outcome.reply.stages))
-        self._note(request, agent, decided, outcome.escalate)
         return await self._kept(request, agent, outcome)
 
     async def _understood(
@@ -162,10 +161,10 @@ class Router:
             log.warning("the intent tier is skipped: %s", error.detail)
             return None
 
-    def _note(self, request: Request, agent: Agent, decided: Decision | None, step: Escalate | None) -> None:
+    def _note(self, request: Request, agent: Agent, decided: Decision | None, step: Escalate) -> None:
         """Keep the question that the caller is asked now, if there is a conversation in which to answer it."""
         conversation = _conversation(request)
-        if conversation is None or step is None:
+        if conversation is None:
             return
         if isinstance(decided, AskBack):
             self._asked.note(conversation, Question(decided.said or request.text))
@@ -233,8 +232,8 @@ class Router:
         return outcome
 
 
-def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None:
-    """Why the device is done with the request, if it is."""
+def _without_model(decided: Decision | None, has_model: bool, dialect: Dialect) -> Escalate | None:
+    """Why the device is done with the request, if it is. Where the reader is in doubt, the bundled model is no help."""
     match decided:
         case AskBack(_, _, missing, among) if among:
             return Escalate("missing_argument", f"Which {missing[0].replace('_', ' ')}: {_either(among)}?")
@@ -245,7 +244,7 @@ def _without_model(decided: Decision | None, has_model: bool) -> Escalate | None
             return Escalate("several_requests", "That is more than one thing. Please ask for one at a time.")
         case NoTool():
             return Escalate("no_tool_fits", "No tool on this device fits the request.")
-        case PassOn() if not has_model:
+        case PassOn(unread=unread) if not has_model or not (dialect.sound or unread):
             return Escalate("unsure", _did_you_mean(decided))
         case None if not has_model:
             return Escalate("no_tool_fits", "No pattern of this agent fits the request.")

@@ -60,18 +60,9 @@ Step = Generate | CallTools | Answer | Escalate
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """What the reader would have called (None: it did not read all of it), and the question to the caller."""
-
-    guess: ToolCall | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Transcript:
     """All that is known of a turn. `generations` counts towards the agent's `max_steps`; `chosen` is a call that an earlier tier
-    has decided on, so that a model has at most its result to word. `doubt` is set where the reader could not decide: its guess,
-    without which a model that is not `sound` makes no call, and what to say then."""
+    has decided on, so that a model has at most its result to word."""
 
     agent: Agent
     text: str
@@ -85,7 +76,6 @@ class Transcript:
     waiting: tuple[ToolCall, ...] = ()
     generations: int = 0
     chosen: ToolCall | None = None
-    doubt: Doubt | None = None
     phase: Literal["choose", "word"] = "choose"
     draft: tuple[ToolCall, ToolResult] | None = field(default=None)
 
@@ -118,9 +108,6 @@ def on_generated(transcript: Transcript, completion: Completion) -> tuple[Transc
         return transcript, Escalate("malformed", "The local model did not come to an end.")
     parsed = parse(completion.text, f"call-{transcript.generations}")
     if parsed.calls:
-        doubt = None if transcript.dialect.sound else transcript.doubt
-        if doubt is not None and not _agree(parsed.calls, doubt.guess):
-            return transcript, Escalate("unsure", doubt.text)
         return _call(transcript, parsed.calls, "")
     if parsed.wanted is not None:
         lacking = " and ".join(name.replace("_", " ") for name in parsed.missing)
@@ -146,10 +133,6 @@ def on_results(transcript: Transcript, results: Sequence[ToolResult]) -> tuple[T
     if said is not None or not result.ok or Tier.MODEL not in transcript.agent.tiers:
         return transcript, Answer(said or wording.bare(result))
     return _generate(replace(transcript, phase="word", draft=(call, result)))
-
-
-def _agree(calls: Sequence[ToolCall], guess: ToolCall | None) -> bool:
-    return guess is not None and [(c.name, c.arguments) for c in calls] == [(guess.name, guess.arguments)]
 
 
 def _generate(transcript: Transcript) -> tuple[Transcript, Step]:

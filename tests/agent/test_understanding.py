@@ -71,11 +71,18 @@ class Encoder:
         ]
 
 
-def router(db: Database, encoder: Encoder, model: Model, agent: Agent = KIOSK, tools: Tools | None = None) -> Router:
+def router(
+    db: Database,
+    encoder: Encoder,
+    model: Model,
+    agent: Agent = KIOSK,
+    tools: Tools | None = None,
+    dialect: str = "edged",
+) -> Router:
     tools = tools or Tools(DIM, BARE)
     runner = Runner(tools, Effects(db))
     reader = Reader(encoder, "encoder")
-    return Router({agent.name: agent}, tools, runner, model, None, Sessions(db), lambda _: "edged", reader)
+    return Router({agent.name: agent}, tools, runner, model, None, Sessions(db), lambda _: dialect, reader)
 
 
 async def test_a_clear_sentence_needs_no_model(db: Database) -> None:
@@ -143,7 +150,7 @@ async def test_what_is_missing_is_asked_and_its_answer_understood(db: Database) 
 
 async def test_an_unsure_reader_hands_a_shortlist_to_the_model(db: Database) -> None:
     model = Model('<tool_call>{"name":"dim","arguments":{"percent":20}}</tool_call>')
-    outcome = await router(db, Encoder(), model).answer(ask("perhaps 20"), None)
+    outcome = await router(db, Encoder(), model, dialect="hermes").answer(ask("perhaps 20"), None)
     assert [tool.name for tool in model.asked[0].tools] == ["dim"]
     assert outcome.reply.tier is Tier.MODEL
     assert outcome.reply.stages[0].name == "intent"
@@ -204,27 +211,26 @@ async def test_only_the_answer_to_the_question_is_a_yes(db: Database, between: t
     assert tools.called == []
 
 
-@pytest.mark.parametrize(
-    ("dialect", "percent", "done"),
-    [("edged", 20, True), ("edged", 30, False), ("hermes", 30, True)],
-    ids=["of one mind", "of two minds", "a large model"],
-)
-async def test_the_bundled_model_only_confirms_a_doubtful_reader(
-    db: Database, dialect: str, percent: int, done: bool
-) -> None:
-    tools, model = (
-        Tools(DIM, BARE),
-        Model(f'<tool_call>{{"name": "dim", "arguments": {{"percent": {percent}}}}}</tool_call>'),
-    )
-    reader = Reader(Encoder(), "encoder")
-    door = Router(
-        {"kiosk": KIOSK}, tools, Runner(tools, Effects(db)), model, None, Sessions(db), lambda _: dialect, reader
-    )
+@pytest.mark.parametrize(("dialect", "done"), [("edged", False), ("hermes", True)], ids=["bundled", "a larger one"])
+async def test_the_bundled_model_is_no_help_to_a_doubtful_reader(db: Database, dialect: str, done: bool) -> None:
+    tools, model = Tools(DIM, BARE), Model('<tool_call>{"name": "dim", "arguments": {"percent": 30}}</tool_call>')
+    door = router(db, Encoder(), model, tools=tools, dialect=dialect)
     outcome = await door.answer(ask("perhaps 20"), None)
-    assert [call.arguments for call in outcome.reply.tool_calls] == [{"percent": percent}] * done
-    assert outcome.escalate == (
-        None if done else Escalate("unsure", "It is not clear what is meant. Did you mean: dim (percent 20)?")
+    assert [call.arguments for call in outcome.reply.tool_calls] == [{"percent": 30}] * done
+    question = Escalate("unsure", "It is not clear what is meant. Did you mean: dim (percent 20)?")
+    assert outcome.escalate == (None if done else question)
+
+
+async def test_what_no_reader_reads_is_the_bundled_models(db: Database) -> None:
+    tag = ToolSpec(
+        "dim",
+        "Dim lights",
+        {"type": "object", "properties": {"all": {"type": "boolean"}}, "required": ["all"]},
+        say="Done.",
     )
+    model = Model('<tool_call>{"name": "dim", "arguments": {"all": true}}</tool_call>')
+    outcome = await router(db, Encoder(), model, tools=Tools(tag, BARE)).answer(ask("dim all of them"), None)
+    assert [call.arguments for call in outcome.reply.tool_calls] == [{"all": True}]
 
 
 @pytest.mark.parametrize("error", [ModelBroken("cannot read it"), EngineCrashed("it ended")], ids=["broken", "crashed"])
