@@ -13,7 +13,7 @@ from edged.domain.resources import ToolSpec
 
 __all__ = ["Infer", "Reader", "taught"]
 
-_MOST_READ = 8  # tools a sentence is read against, likeliest first; with twelve, more are mistaken than found
+_MOST_READ = 6  # tools a sentence is read against, likeliest first; with more, more are mistaken than found
 _MOST_EXAMPLES = 64
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from edged.engine.encoders import describe_encoder, need_of_encoder, stamp_of_en
 from edged.engine.resident import Resident
 
 __all__ = ["Job", "Record"]
+
+_LOOK_SECONDS = 1.0  # a look is a dozen system calls, and a short sentence takes two milliseconds
 
 
 @dataclass(slots=True)
@@ -41,16 +44,20 @@ class Record:
     mode: str | None = None
     facts: ModelFacts | None = None
     _stamp: tuple[int, int] = (0, 0)
+    _looked: float = float("-inf")
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self, state_dir: Path) -> ModelFacts:
-        """What the files say, read again when one was replaced. Raises `ModelBroken`."""
+        """What the files say, read again when one was replaced, at the latest `_LOOK_SECONDS` later. Raises `ModelBroken`."""
+        if self.facts is not None and time.monotonic() - self._looked < _LOOK_SECONDS:
+            return self.facts
         encoder, path = self.spec.kind == "encoder", self.spec.path
         stamp = stamp_of_encoder(path) if encoder else _stamp_of(resolve(path))
         async with self._reading:  # a digest of gigabytes is made once, not once a caller
             if self.facts is None or self._stamp != stamp:
                 look = partial(describe_encoder, path) if encoder else partial(describe, path, state_dir)
                 self.facts, self._stamp = await asyncio.to_thread(look), stamp
+            self._looked = time.monotonic()
             return self.facts
 
     def size(self) -> int:

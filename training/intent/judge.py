@@ -50,7 +50,7 @@ def worker(models: Path) -> Backend:
     return backend
 
 
-def see(backend: Backend, sample: Sample, most: int = 8) -> Seen:
+def see(backend: Backend, sample: Sample, most: int = 6) -> Seen:
     cards = [card(spec) for spec in sample.specs]
     tools = [taught(c, spec) for c, spec in zip(cards, sample.specs, strict=True)]
     key = repr(tools)
