@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ __all__ = ["Infer", "Reader", "taught"]
 
 _MOST_READ = 6  # tools a sentence is read against, likeliest first; with more, more are mistaken than found
 _MOST_EXAMPLES = 64
+_TAUGHT = 20.0  # what it adds to a tool's score that a person said that this very sentence means it
 
 
 class Infer(Protocol):
@@ -27,13 +29,15 @@ class Infer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """The tools of an agent as the worker is taught them, and the `key` by which it knows them."""
+    """The tools of an agent as the worker is taught them, and the `key` by which it knows them. `lessons` are the confirmed
+    sentences, with the number of the tool."""
 
     specs: list[ToolSpec]
     confirmed: list[tuple[str, ...]]
     cards: list[Card]
     tools: list[dict[str, Any]]
     key: str
+    lessons: dict[str, int]
 
 
 class Reader:
@@ -57,7 +61,9 @@ class Reader:
         while not seen["known"]:  # a new worker, or new tools; another agent's teaching may push ours out in between
             await self._infer(self._model, "teach", {"key": shown.key, "tools": shown.tools}, deadline)
             seen = await self._infer(self._model, "understand", asked, deadline)
-        return decide(seen["tools"], shown.cards, specs, cut=seen["cut"])
+        meant = shown.lessons.get(_plain(text))
+        tools = [tool | {"act": tool["act"] + _TAUGHT} if tool["index"] == meant else tool for tool in seen["tools"]]
+        return decide(tools, shown.cards, specs, cut=seen["cut"])
 
     def _show(self, agent: str, specs: Sequence[ToolSpec]) -> _Shown:
         """Made anew only where a tool or what was confirmed of it is not what it was: it takes longer than the asking."""
@@ -67,8 +73,14 @@ class Reader:
             cards = [card(spec) for spec in specs]
             tools = [taught(*each) for each in zip(cards, specs, confirmed, strict=True)]
             key = hashlib.blake2b(repr(tools).encode(), digest_size=12).hexdigest()
-            known = self._shown[agent] = _Shown(list(specs), confirmed, cards, tools, key)
+            lessons = {_plain(text): at for at, texts in enumerate(confirmed) for text in texts}
+            known = self._shown[agent] = _Shown(list(specs), confirmed, cards, tools, key, lessons)
         return known
+
+
+def _plain(text: str) -> str:
+    """Without letter case and punctuation."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str] = ()) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edged.agent.intent import Act, NoTool
 from edged.agent.reader import Reader
 from edged.agent.teaching import Teaching
 from edged.domain.errors import EdgedError, Forbidden, NotFound
@@ -72,3 +73,14 @@ async def test_it_counts_with_the_next_request(db: Database) -> None:
     for _ in range(2):
         await reader.read(KIOSK.name, [DIM, BARE], "dim it to 20", None)
     assert shown == [[], ["cosy time"]]
+
+
+async def test_a_taught_sentence_is_believed_over_the_reader(db: Database) -> None:
+    lessons = Lessons(db)
+    reader = Reader(Encoder(), "encoder", lessons.of)
+    assert isinstance(await reader.read(KIOSK.name, [DIM, BARE], "sing me a song", None), NoTool)
+    await lessons.add(KIOSK.name, "bare", "sing me a song")
+    for said in ("sing me a song", "Sing me a song!"):
+        decided = await reader.read(KIOSK.name, [DIM, BARE], said, None)
+        assert isinstance(decided, Act) and decided.call.name == "bare"
+    assert isinstance(await reader.read(KIOSK.name, [DIM, BARE], "sing me another song", None), NoTool)
