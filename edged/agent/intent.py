@@ -29,12 +29,14 @@ class Weights:
     """What the reader's numbers are worth, as `training/intent/calibrate.py` sets it.
 
     A tool's scores gain `like` a cosine of its likeness and `llr` a nat of what its examples say. At `sure` chance that tool and
-    arguments are right a call is made; at `none` it is believed that no tool is meant.
+    arguments are right a call is made, at `effect` one that cannot be made twice: an order that nobody wanted is worse than a
+    question. At `none` it is believed that no tool is meant.
     """
 
     like: float = 8.0
     llr: float = 0.06
     sure: float = 0.5
+    effect: float = 0.7
     none: float = 0.45
 
 
@@ -114,7 +116,7 @@ def decide(
         return PassOn(made.likely, unread=True)
     read = made.read
     call = ToolCall(_CALL, made.spec.name, read.values)
-    if made.sure < weights.sure:
+    if made.sure < (weights.sure if made.spec.idempotent else weights.effect):
         return PassOn(made.likely, guess=None if read.missing else call)
     if read.missing:
         return AskBack(made.spec.name, read.values, read.missing, read.among)

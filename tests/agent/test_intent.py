@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,3 +177,13 @@ def test_a_sentence_too_long_to_be_read_is_passed_on() -> None:
 
 def test_nothing_to_choose_from() -> None:
     assert run() == NoTool(1.0)
+
+
+@pytest.mark.parametrize(("idempotent", "made"), [(True, True), (False, False)], ids=["harmless", "an order"])
+def test_what_cannot_be_taken_back_needs_more_certainty(idempotent: bool, made: bool) -> None:
+    text = "about a power bank"
+    spec = replace(ORDER, idempotent=idempotent)
+    tool = {**seen(ORDER, 0.5, [at(text, "power bank", "power bank"), UNSAID]), "index": 0}  # 0.62 against none
+    decided = decide([tool], [card(spec)], [spec])
+    assert isinstance(decided, Act if made else PassOn)
+    assert made or (isinstance(decided, PassOn) and decided.guess is not None)
