@@ -12,7 +12,7 @@ from edged.agent.cards import Card, Slot, card
 from edged.agent.intent import Decision, NoTool, decide
 from edged.domain.resources import ToolSpec
 
-__all__ = ["Infer", "Reader", "taught"]
+__all__ = ["Infer", "Reader", "plain", "taught"]
 
 _MOST_READ = 6  # tools a sentence is read against, likeliest first; with more, more are mistaken than found
 _MOST_EXAMPLES = 64
@@ -61,7 +61,7 @@ class Reader:
         while not seen["known"]:  # a new worker, or new tools; another agent's teaching may push ours out in between
             await self._infer(self._model, "teach", {"key": shown.key, "tools": shown.tools}, deadline)
             seen = await self._infer(self._model, "understand", asked, deadline)
-        meant = shown.lessons.get(_plain(text))
+        meant = shown.lessons.get(plain(text))
         tools = [tool | {"act": tool["act"] + _TAUGHT} if tool["index"] == meant else tool for tool in seen["tools"]]
         return decide(tools, shown.cards, specs, cut=seen["cut"])
 
@@ -73,14 +73,14 @@ class Reader:
             cards = [card(spec) for spec in specs]
             tools = [taught(*each) for each in zip(cards, specs, confirmed, strict=True)]
             key = hashlib.blake2b(repr(tools).encode(), digest_size=12).hexdigest()
-            lessons = {_plain(text): at for at, texts in enumerate(confirmed) for text in texts}
+            lessons = {plain(text): at for at, texts in enumerate(confirmed) for text in texts}
             known = self._shown[agent] = _Shown(list(specs), confirmed, cards, tools, key, lessons)
         return known
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without letter case and punctuation."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return " ".join(re.findall(r"[\w']+", text.casefold()))
 
 
 def taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str] = ()) -> dict[str, Any]:

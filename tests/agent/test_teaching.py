@@ -9,7 +9,7 @@ import pytest
 from edged.agent.intent import Act, NoTool
 from edged.agent.reader import Reader
 from edged.agent.teaching import Teaching
-from edged.domain.errors import EdgedError, Forbidden, NotFound
+from edged.domain.errors import BadRequest, EdgedError, Forbidden, NotFound
 from edged.domain.messages import Caller
 from edged.store.database import Database
 from edged.store.lessons import Lessons
@@ -84,3 +84,16 @@ async def test_a_taught_sentence_is_believed_over_the_reader(db: Database) -> No
         decided = await reader.read(KIOSK.name, [DIM, BARE], said, None)
         assert isinstance(decided, Act) and decided.call.name == "bare"
     assert isinstance(await reader.read(KIOSK.name, [DIM, BARE], "sing me another song", None), NoTool)
+
+
+async def test_case_and_punctuation_make_no_other_sentence(db: Database) -> None:
+    school = teaching(db)
+    await school.teach(OPERATOR, "kiosk", "dim", "What's cosy?")
+    seen = await school.teach(OPERATOR, "kiosk", "bare", "WHAT'S COSY!")
+    assert seen["tools"] == {"bare": ["what's cosy"]}
+
+
+@pytest.mark.parametrize("text", ["?!", " ", "\N{SLIGHTLY SMILING FACE}"])
+async def test_what_has_no_words_is_not_taught(db: Database, text: str) -> None:
+    with pytest.raises(BadRequest):
+        await teaching(db).teach(OPERATOR, "kiosk", "dim", text)
