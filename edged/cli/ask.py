@@ -143,7 +143,7 @@ def _streamed(client: Client, agent: str, body: dict[str, Any], silence: float) 
         try:
             for event, value in events:
                 if event == "reply":
-                    _print_rest(shown, str(value.get("text", "")))
+                    _print_rest(shown, _answer(value))
                     shown = ""
                     return value
                 if event == "token":
@@ -171,8 +171,14 @@ def _print_rest(shown: str, text: str) -> None:
 def _print_reply(reply: dict[str, Any], as_json: bool) -> None:
     if as_json:
         echo_json(reply)
-    elif reply.get("text"):
-        echo(str(reply["text"]))
+    elif answer := _answer(reply):
+        echo(answer)
+
+
+def _answer(reply: dict[str, Any]) -> str:
+    """What goes to stdout; a failure's own message is told once, on stderr."""
+    text = str(reply.get("text") or "")
+    return "" if reply.get("status") == "failed" and text == (reply.get("error") or {}).get("detail") else text
 
 
 def _print_ticket(reply: dict[str, Any], socket: Path, as_json: bool) -> int:

@@ -11,6 +11,7 @@ __all__ = ["LONGEST_CARD", "LONGEST_SENTENCE", "CardTokens", "Pieces", "Sentence
 LONGEST_SENTENCE = 64
 LONGEST_CARD = 112
 _CLS, _SEP, _SLOT, _CHOICE = "[CLS]", "[SEP]", ";", "|"
+_NO_WORDS = (_CLS, _SEP, _SLOT, _CHOICE, ":", ",", ".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Pieces:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._cls, self._sep, self._slot, self._choice = map(self._mark, (_CLS, _SEP, _SLOT, _CHOICE))
+        self._no_words = frozenset(map(self._mark, _NO_WORDS))
 
     def sentence(self, text: str, longest: int = LONGEST_SENTENCE) -> SentenceTokens:
         found = self._tokenizer.encode(text, add_special_tokens=False)
@@ -52,6 +54,11 @@ class Pieces:
     def extremes(self) -> tuple[int, ...]:
         """A row of the first and the last id that this vocabulary can give."""
         return (self._cls, 0, self._tokenizer.get_vocab_size() - 1, self._sep)
+
+    def same(self, sentence: Sequence[int], card: Sequence[int]) -> tuple[list[bool], list[bool]]:
+        """Which ids of each are words that the other has too."""
+        both = (set(sentence) & set(card)) - self._no_words
+        return [i in both for i in sentence], [i in both for i in card]
 
     def card(self, head: str, slots: Sequence[tuple[str, Sequence[str]]]) -> CardTokens:
         """`slots` are (text, choices). What does not fit in is left out from the end; a marker is never cut from its text."""

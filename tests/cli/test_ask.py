@@ -49,6 +49,17 @@ async def test_json_is_the_reply_in_one_line(api: Api, edged: Command) -> None:
     assert json.loads(ran.out) == REPLY
 
 
+async def test_a_failure_is_told_once(api: Api, edged: Command) -> None:
+    asked = "did you mean to start a timer?"
+    failed = {**REPLY, "status": "failed", "text": asked, "error": {"code": "unavailable", "detail": asked}}
+    api.answers(failed)
+    ran = await edged("ask", "desk", "x", "--socket", api.socket)
+    assert ran.out == "" and ran.err.count(asked) == 1
+    api.streams(sse("reply", failed))
+    ran = await edged("ask", "desk", "x", "--stream", "--socket", api.socket)
+    assert ran.out == "" and ran.err.count(asked) == 1
+
+
 async def test_an_escalated_reply_tells_the_ticket_and_how_to_fetch_it(api: Api, edged: Command) -> None:
     api.answers(ESCALATED, status=202)
     ran = await edged("ask", "desk", "x", "--socket", api.socket)

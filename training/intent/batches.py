@@ -21,7 +21,7 @@ class Batch:
     `owner` (R) is the sentence of a row; `act`, `part` (R) are 1 where that is right. `markers` (R, P) positions in the row. Of
     rows whose arguments are known: `start`, `end` (R, P) positions in the row, 0 for "not said", -100 for none; `option` (R, P)
     the same, -1 for "not said"; `candidates` (R, P, T) which positions of the row are its choices. `said` (R, T) are the
-    sentence's own tokens.
+    sentence's own tokens, `same` (R, T) the words that stand in sentence and card.
     """
 
     sentences: list[tuple[int, ...]]
@@ -35,9 +35,18 @@ class Batch:
     option: Tensor
     candidates: Tensor
     said: Tensor
+    same: Tensor
 
     def lengths(self) -> list[int]:
         return [len(self.sentences[g]) + len(card) for g, card in zip(self.owner.tolist(), self.cards, strict=True)]
+
+    def of(self, rows: Sequence[int]) -> Batch:
+        """These rows alone, of all sentences."""
+        at = torch.tensor(rows)
+        tensors = (self.owner, self.act, self.part, self.markers, self.start, self.end, self.option, self.candidates)
+        return Batch(
+            self.sentences, [self.cards[r] for r in rows], *(t[at] for t in tensors), self.said[at], self.same[at]
+        )
 
 
 def collate(pieces: Pieces, groups: Sequence[Group]) -> Batch:
@@ -54,11 +63,13 @@ def collate(pieces: Pieces, groups: Sequence[Group]) -> Batch:
     markers = torch.zeros(count, places, dtype=torch.long)
     start, end, option = (torch.full((count, places), -100) for _ in range(3))
     candidates = torch.zeros(count, places, width, dtype=torch.bool)
-    said = torch.zeros(count, width, dtype=torch.bool)
+    said, same = (torch.zeros(count, width, dtype=torch.bool) for _ in range(2))
     act, part = torch.zeros(count), torch.zeros(count)
     for r, ((g, i), tokens, head) in enumerate(zip(rows, cards, heads, strict=True)):
         group = groups[g]
         said[r, 1 : head - 1] = True
+        in_sentence, in_card = pieces.same(sentences[g].ids, tokens.ids)
+        same[r, :head], same[r, head : head + len(in_card)] = torch.tensor(in_sentence), torch.tensor(in_card)
         markers[r, : len(tokens.slots)] = torch.tensor(tokens.slots, dtype=torch.long) + head
         if i in group.right:
             (act if group.kind == "act" else part)[r] = 1
@@ -82,6 +93,7 @@ def collate(pieces: Pieces, groups: Sequence[Group]) -> Batch:
         option,
         candidates,
         said,
+        same,
     )
 
 

@@ -1,6 +1,6 @@
 """Checkpoint to what the daemon ships: `python -m training.intent.export --encoder FOLDER CHECKPOINT [--out edged/models/intent]`.
 
-Three ONNX graphs with int8 weights, the encoder and the two halves of the reader, and the word pieces. The encoder's matrices have
+ONNX graphs with int8 weights, the encoder and the reader in three parts, and the word pieces. The encoder's matrices have
 a scale a block of 128 and its activations too, and word vectors a scale each, so that its vectors stay those of the float model,
 whatever they are batched with. The reader's matrices have a scale a column, and its activations one a run: half the time, and no
 worse at choosing.
@@ -54,13 +54,13 @@ class _Encoding(nn.Module):
         return states, tops, vector
 
 
-class _Lower(nn.Module):
-    def __init__(self, encoder: Encoder) -> None:
+class _Ground(nn.Module):
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.reader = reader
 
-    def forward(self, ids: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
-        return self.encoder.lower(ids, mask, kind)
+    def forward(self, states: Tensor, tops: Tensor) -> Tensor:
+        return self.reader.ground(states, tops)
 
 
 class _First(nn.Module):
@@ -68,8 +68,8 @@ class _First(nn.Module):
         super().__init__()
         self.reader = reader
 
-    def forward(self, states: Tensor, mask: Tensor, said: Tensor) -> tuple[Tensor, ...]:
-        return self.reader.first(states, mask, said)
+    def forward(self, ground: Tensor, mask: Tensor, said: Tensor, same: Tensor) -> tuple[Tensor, ...]:
+        return self.reader.first(ground, mask, said, same)
 
 
 class _Second(nn.Module):
@@ -77,36 +77,36 @@ class _Second(nn.Module):
         super().__init__()
         self.reader = reader
 
-    def forward(self, states: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
-        return self.reader.second(states, mask, markers)
+    def forward(self, states: Tensor, mask: Tensor, markers: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        return self.reader.second(states, mask, markers, places)
 
 
 def export(encoder: Encoder, reader: Reader, tokenizer: Path, out: Path) -> None:
-    """Write encoder.onnx, glance.onnx, reader.onnx, tokenizer.json, usual.txt and model.json into `out`."""
+    """Write encoder.onnx, ground.onnx, glance.onnx, reader.onnx, tokenizer.json, usual.txt and model.json into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     batch, sentence = "rows", "tokens"
     ids = torch.ones(2, 7, dtype=torch.long)
     names = ["ids", "mask", "kind"]
-    axes = {name: {0: batch, 1: sentence} for name in [*names, "states", "tops"]} | {"vector": {0: batch}}
     outputs = ["states", "tops", "vector"]
+    axes = {name: {0: batch, 1: sentence} for name in [*names, *outputs]} | {"vector": {0: batch}}
     _write(_Encoding(encoder), (ids, ids, ids * 0), names, outputs, axes, out / "encoder.onnx", blocks=True)
     states, mask = torch.randn(3, 9, WIDTH), torch.ones(3, 9, dtype=torch.long)
-    both = {name: {0: batch, 1: sentence} for name in ("states", "mask", "said", "read")} | {
-        "act": {0: batch},
-        "part": {0: batch},
-    }
-    outputs = ["read", "act", "part"]
+    axes["ground"] = axes["states"]
+    _write(_Ground(reader), (states, states), ["states", "tops"], ["ground"], axes, out / "ground.onnx")
+    names, outputs = ["ground", "mask", "said", "same"], ["states", "act", "part"]
+    axes = {name: {0: batch, 1: sentence} for name in (*names, *outputs)} | {"act": {0: batch}, "part": {0: batch}}
     said = (torch.arange(9) < 4).long().expand(3, -1)
-    _write(_First(reader), (states, mask, said), ["states", "mask", "said"], outputs, both, out / "glance.onnx")
-    names, outputs = ["states", "mask", "markers"], ["act", "part", "start", "end", "inside", "absent", "option"]
-    axes = both | {
-        "markers": {0: batch, 1: "slots"},
-        **{name: {0: batch, 1: "slots", 2: sentence} for name in ("start", "end", "inside")},
-        "absent": {0: batch, 1: "slots"},
-        "option": {0: batch, 1: sentence},
+    _write(_First(reader), (states, mask, said, said), names, outputs, axes, out / "glance.onnx")
+    names = ["states", "mask", "markers", "places"]
+    outputs = ["act", "part", "start", "end", "inside", "absent", "option"]
+    axes = axes | {
+        "places": {0: batch, 1: "places"},
+        **{name: {0: batch, 1: "slots"} for name in ("markers", "absent")},
+        **{name: {0: batch, 1: "slots", 2: "places"} for name in ("start", "end", "inside")},
+        "option": {0: batch, 1: "places"},
     }
-    markers = torch.tensor([[2, 4]] * 3)
-    _write(_Second(reader), (states, mask, markers), names, outputs, axes, out / "reader.onnx")
+    markers, places = torch.tensor([[5, 6]] * 3), torch.tensor([[0, 1, 2, 3, 4, 6, 7]] * 3)
+    _write(_Second(reader), (states, mask, markers, places), names, outputs, axes, out / "reader.onnx")
     shutil.copy(tokenizer, out / "tokenizer.json")
     (out / "usual.txt").write_text("\n".join(_usual()) + "\n")
     facts = {"name": "edged-intent", "width": WIDTH, "longest": POSITIONS, "quantization": "int8"}

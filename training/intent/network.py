@@ -1,8 +1,8 @@
 """The encoder (a BERT of six layers) and the reader that branches off it, a cross-encoder that chooses and points.
 
-The lowest layers are the encoder's own and stay frozen. Sentence and tool card go through them apart, so cards are encoded once,
-when tools change, and the sentence once for both uses. The upper layers exist twice: the encoder's, untouched, and the reader's,
-over sentence and card together.
+Sentence and tool card go through the encoder apart, so cards are encoded once, when tools change, and the sentence once for both
+uses; it stays frozen. The reader has layers of its own over sentence and card together. They begin from the encoder's low states,
+which know the words, and from its last ones, which know what they mean.
 """
 
 from __future__ import annotations
@@ -34,10 +34,20 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor, bias: Tensor) -> Tensor:
         """h (B, S, WIDTH); bias (B, 1, 1, S): 0 where there is a token, very negative where there is none."""
-        rows, length = h.shape[0], h.shape[1]
-        q, k, v = self.qkv(h).view(rows, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(h).view(*h.shape[:2], 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        return self._mix(h, q, k, v, bias)
+
+    def at(self, places: Tensor, h: Tensor, bias: Tensor) -> Tensor:
+        """The same, of `places` (B, Q) alone: (B, Q, WIDTH)."""
+        own = _gather(h, places)
+        weight, bias_of_q = self.qkv.weight, self.qkv.bias
+        q = F.linear(own, weight[:WIDTH], bias_of_q[:WIDTH]).view(*own.shape[:2], HEADS, -1).permute(0, 2, 1, 3)
+        k, v = F.linear(h, weight[WIDTH:], bias_of_q[WIDTH:]).view(*h.shape[:2], 2, HEADS, -1).permute(2, 0, 3, 1, 4)
+        return self._mix(own, q, k, v, bias)
+
+    def _mix(self, h: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         scores = q @ k.transpose(-1, -2) / math.sqrt(WIDTH // HEADS) + bias
-        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(rows, length, WIDTH)
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
         h = self.norm1(h + self.out(mixed))
         return self.norm2(h + self.down(F.gelu(self.up(h))))
 
@@ -73,8 +83,10 @@ class Encoder(nn.Module):
 
 
 class Reader(nn.Module):
-    """The upper layers over [sentence; card], and the heads.
+    """Layers over [sentence; card], and the heads.
 
+    `rise` adds what the encoder's last layer knows of a token to the low state that the reader begins from, and `same` marks tokens
+    that stand in both sentence and card.
     `act` (R): the sentence asks for this tool and for nothing else; `part` (R): for this tool and for something more; both
     against 0, "for no tool that is listed"; `glance_act` and `glance_part` say the same from half the layers, and most tools need
     no more. Per marker of a parameter: `start`, `end`, `inside` (R, P, T), of which the sentence's count, and `absent` (R, P)
@@ -86,31 +98,39 @@ class Reader(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS - SHARED_LAYERS))
         self.layers.load_state_dict(encoder.layers[SHARED_LAYERS:].state_dict())
+        self.rise = nn.Linear(WIDTH, WIDTH)
+        self.same = nn.Parameter(torch.zeros(2, WIDTH))  # of the sentence, of the card
+        nn.init.zeros_(self.rise.weight)
+        nn.init.zeros_(self.rise.bias)
         self.glance = nn.Sequential(nn.Linear(2 * WIDTH, GLANCE), nn.GELU(), nn.Linear(GLANCE, 2))
         self.match = nn.Linear(WIDTH, 2)
         self.query, self.key = nn.Linear(WIDTH, 3 * POINTER), nn.Linear(WIDTH, 3 * POINTER)
         self.absent, self.option = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
 
-    def forward(self, h: Tensor, mask: Tensor, said: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
-        """h (R, T, WIDTH): states of `lower`, the sentence's and then the card's; mask (R, T) of both and said (R, T) of the
-        sentence; markers (R, P) positions in T."""
-        h, glance_act, glance_part = self.first(h, mask, said)
-        return *self.second(h, mask, markers), glance_act, glance_part
+    def ground(self, states: Tensor, tops: Tensor) -> Tensor:
+        """The encoder's states and tops (B, S, WIDTH) -> what the reader begins from, likewise."""
+        return states + self.rise(tops)
 
-    def first(self, h: Tensor, mask: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> states (R, T, WIDTH) of the lower half, glance_act and glance_part (R)."""
+    def first(self, h: Tensor, mask: Tensor, said: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """h (R, T, WIDTH): the `ground` of the sentence and then of the card; mask (R, T) of both, said (R, T) of the sentence,
+        same (R, T) of words that stand in both -> states (R, T, WIDTH) of the lower half, glance_act and glance_part (R)."""
+        here, there = same.to(h.dtype) * said.to(h.dtype), same.to(h.dtype) * (1 - said.to(h.dtype))
+        h = h + here[..., None] * self.same[0] + there[..., None] * self.same[1]
         for layer in self.layers[:_FIRST]:
             h = layer(h, bias_of(mask))
         told = mask.to(h.dtype) - said.to(h.dtype)
         glance_act, glance_part = self.glance(torch.cat([_mean(h, said.to(h.dtype)), _mean(h, told)], -1)).unbind(-1)
         return h, glance_act, glance_part
 
-    def second(self, h: Tensor, mask: Tensor, markers: Tensor) -> tuple[Tensor, ...]:
-        """States of `first` -> the other heads."""
-        for layer in self.layers[_FIRST:]:
+    def second(self, h: Tensor, mask: Tensor, markers: Tensor, places: Tensor | None = None) -> tuple[Tensor, ...]:
+        """States of `first` and markers (R, P), positions in T -> the other heads: of all tokens, or of `places` (R, Q), [CLS]
+        first, and then markers are positions in Q."""
+        *layers, last = self.layers[_FIRST:]
+        for layer in layers:
             h = layer(h, bias_of(mask))
+        h = last(h, bias_of(mask)) if places is None else last.at(places, h, bias_of(mask))
         act, part = self.match(h[:, 0]).unbind(-1)
-        at = h.gather(1, markers[..., None].expand(-1, -1, WIDTH))
+        at = _gather(h, markers)
         queries, keys = self.query(at), self.key(h)
         start, end, inside = (
             queries[..., i : i + POINTER] @ keys[..., i : i + POINTER].transpose(-1, -2) / math.sqrt(POINTER)
@@ -121,6 +141,11 @@ class Reader(nn.Module):
 
 POINTER = 64
 GLANCE = 96
+
+
+def _gather(h: Tensor, places: Tensor) -> Tensor:
+    """h (B, S, WIDTH) at places (B, Q): (B, Q, WIDTH)."""
+    return h.gather(1, places[..., None].expand(-1, -1, WIDTH))
 
 
 def _mean(h: Tensor, weights: Tensor) -> Tensor:

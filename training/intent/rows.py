@@ -12,59 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edged.agent.cards import Card, card
-from edged.domain.resources import Grounding, ToolSpec
+from edged.agent.cards import Card
+from training.intent.declared import Shown, declare
+from training.intent.phrases import ALSO, ASIDES, CODES, IMPERATIVES, LENGTHS, NOT, ROLES, SYLLABLES
 from training.material import FOLDER, Ask, Field, Param, Tool, read_beyond, read_tools, slots
 from training.sentences import _code, _number
 from training.surface import dress
 
-__all__ = ["Group", "Groups", "Kind", "spec_of"]
+__all__ = ["Group", "Groups", "Kind"]
 
 Kind = Literal["act", "part", "none"]
 Span = tuple[int, int]
 _SLOT = re.compile(r"\{(\w+)\}")
+_TIMED = re.compile(r"\{(\w+)\} (seconds|minutes|hours|days|weeks)\b")
 # "the red van" is a red van, but "the day after tomorrow" and "the first of may" are no thing with an article, nor is
 # "the roof is leaking", which is a sentence.
 _ARTICLE = re.compile(
     r"(?:the|an?) (?!\d|day|week|first|second|third|end|next|last|\w+(?:th|st|nd|rd)\b|half|quarter|hour"
     r"|.*\b(?:is|are|was|were|has|have|had|does|did|will|won't|can|cannot|can't|isn't|doesn't|needs|keeps|must|should)\b)",
     re.I,
-)
-_SYLLABLES = "ba ko ri tel mon san vi lu dar fen zo pra ki nor um el ta gri sho we dax lin or qua ry bel".split()
-_ALSO = (
-    " and ",
-    " and ",
-    " and then ",
-    " then ",
-    ", also ",
-    " and also ",
-    ". also ",
-    ". then ",
-    ", and after that ",
-    " plus ",
-)
-_NOT = (
-    "do not {0}", "don't {0}", "dont {0}", "please don't {0}", "please do not {0}", "never {0}", "no need to {0}",
-    "you don't have to {0}", "i didn't ask you to {0}", "under no circumstances {0}", "i don't want you to {0}",
-    "nobody should {0}", "whatever you do, don't {0}", "stop trying to {0}", "why would anyone {0}", "how do i {0} myself",
-    "yesterday i had to {0}", "i already told you to {0} and it is done", "who told you to {0}", "what happens if i {0}",
-)  # fmt: skip
-# How people who know a tool say an argument: by the parameter's own name.
-_ROLES = (
-    "{0} {1}", "{0} {1}", "{0} {1}", "{0}: {1}", "{0} is {1}", "{0} = {1}", "with {0} {1}", "the {0} is {1}", "{1} as {0}",
-    "{1} as the {0}", "{1} is the {0}", "{1} for {0}", "{0} should be {1}", "for {0} take {1}", "{1} {0}", "{1} ({0})",
-    "set {0} to {1}", "make {1} the {0}",
-)  # fmt: skip
-_IMPERATIVES = frozenset(
-    "turn switch set start stop open close put make add remove delete cancel book reserve send call tell show list find "
-    "get give take move bring play pause resume skip raise lower increase decrease dim lock unlock check read write "
-    "order buy sell pay transfer print scan schedule plan remind wake note log record report file create change update "
-    "rename assign mark move ship deliver track load unload fill empty drain run launch restart reboot reset shut kill "
-    "activate deactivate enable disable arm disarm charge pump water feed clean wash heat cool warm dry spray mow cut "
-    "convert translate define search look navigate drive park refuel rent hire register enroll issue print renew "
-    "approve reject submit release hold block unblock freeze extend shorten prolong swap replace repair fix fetch pull "
-    "push lift drop hoist throw let keep pick pack weigh measure test calibrate dispatch notify message text email ring "
-    "page announce crank bump flip pop fire dig save share copy export import refund invoice bill quote apply".split()
 )
 
 
@@ -117,9 +83,17 @@ class Groups:
 
     def group(self, rng: random.Random) -> Group:
         """One sentence over two to six cards."""
+        return self.company(rng, 1)[0]
+
+    def company(self, rng: random.Random, count: int) -> list[Group]:
+        """`count` sentences over the same cards, for encoding them is a good part of the work: of one tool, then of any listed."""
         [home] = rng.choices(self.fields, self._weights)
         tool = rng.choice(home.tools)
         listed = self._company(rng, home, tool)
+        meant = [tool, *(rng.choice(listed).tool for _ in range(count - 1))]
+        return [self._one(rng, self._home[id(tool)], tool, listed) for tool in meant]
+
+    def _one(self, rng: random.Random, home: Field, tool: Tool, listed: list[Shown]) -> Group:
         chance = rng.random()
         if chance < 0.64:
             return self._act(rng, tool, listed, rng.choice(tool.asks))
@@ -131,10 +105,10 @@ class Groups:
 
     # the company of tools
 
-    def _company(self, rng: random.Random, home: Field, tool: Tool) -> list[Tool]:
+    def _company(self, rng: random.Random, home: Field, tool: Tool) -> list[Shown]:
         """The tool and what stands beside it: its nearest neighbours mostly, for these have to be told apart."""
         near = self._near[f"{home.name}.{tool.key}"]
-        count = rng.choice((1, 1, 2, 2, 3, 4))
+        count = rng.choice((1, 1, 2, 3, 4, 5))
         chosen: list[Tool] = []
         for _ in range(count):
             close = near[min(len(near) - 1, int(rng.expovariate(1 / 3)))]
@@ -143,68 +117,75 @@ class Groups:
                 chosen.append(other)
         chosen.append(tool)
         rng.shuffle(chosen)
-        return chosen
-
-    def _cards(self, rng: random.Random, listed: Sequence[Tool]) -> tuple[Card, ...]:
-        return tuple(card(spec_of(rng, tool)) for tool in listed)
+        return [declare(rng, tool, self._words) for tool in chosen]
 
     # the kinds
 
-    def _act(self, rng: random.Random, tool: Tool, listed: Sequence[Tool], ask: Ask) -> Group:
-        cards, right = self._cards(rng, listed), list(listed).index(tool)
-        if rng.random() < 0.16 and ask in tool.asks:
-            ask = _by_name(rng, tool, cards[right], ask)
-        said = self._say(rng, tool.params, Ask(dress(rng, ask.text), ask.fixed))
+    def _act(self, rng: random.Random, tool: Tool, listed: Sequence[Shown], ask: Ask) -> Group:
+        right = next(i for i, shown in enumerate(listed) if shown.tool is tool)
+        shown = listed[right]
+        if rng.random() < 0.18 and ask in tool.asks:
+            strange = rng.random() < 0.35
+            if strange:
+                shown = declare(rng, tool, self._words, {p.key for p in tool.params if p.kind != "choice"})
+            ask = _by_name(rng, shown, ask, whole=strange or rng.random() < 0.4)
+        said = self._say(rng, tool.params, Ask(self._aside(rng, dress(rng, ask.text)), ask.fixed))
         spans: dict[int, Span] = {}
         options: dict[int, int] = {}
-        for index, (slot, param) in enumerate(zip(cards[right].slots, tool.params, strict=True)):
+        for index, (slot, param) in enumerate(zip(shown.card.slots, shown.params, strict=True)):
             if param.kind == "choice":
                 if param.key in said.fixed:
                     options[index] = param.of.index(said.fixed[param.key])
             elif param.key in said.spans:
                 spans[index] = said.spans[param.key]
             assert slot.choices == (param.of if param.kind == "choice" else ())
+        cards = tuple(shown.card if i == right else other.card for i, other in enumerate(listed))
         return Group(said.text, cards, "act", (right,), spans, options)
 
-    def _part(self, rng: random.Random, home: Field, tool: Tool, listed: list[Tool]) -> Group:
+    def _part(self, rng: random.Random, home: Field, tool: Tool, listed: list[Shown]) -> Group:
         """Two things asked at once; the second may be one that no listed tool does."""
         one = self._say(rng, tool.params, rng.choice(tool.asks)).text
-        choice, right = rng.random(), [list(listed).index(tool)]
-        if choice < 0.45 and len(listed) > 1:
-            other = rng.choice([t for t in listed if t is not tool])
+        tools = [shown.tool for shown in listed]
+        choice, right = rng.random(), [tools.index(tool)]
+        if choice < 0.45 and len(tools) > 1:
+            other = rng.choice([t for t in tools if t is not tool])
             two = self._say(rng, other.params, rng.choice(other.asks)).text
-            right.append(list(listed).index(other))
+            right.append(tools.index(other))
         elif choice < 0.6:
             two = self._say(rng, tool.params, rng.choice(tool.asks)).text
         elif choice < 0.85:
             other = rng.choice(home.tools)
             two = self._say(rng, other.params, rng.choice(other.asks)).text
-            right += [i for i, t in enumerate(listed) if t is other and t is not tool]
+            right += [i for i, t in enumerate(tools) if t is other and t is not tool]
         else:
             two = self.beyond_one(rng)
         if rng.random() < 0.5 and choice >= 0.6:
             one, two = two, one
-        text = dress(rng, re.sub(r"[{}]", "", one.rstrip("?.!") + rng.choice(_ALSO) + two))
-        return Group(text, self._cards(rng, listed), "part", tuple(right))
+        text = dress(rng, re.sub(r"[{}]", "", one.rstrip("?.!") + rng.choice(ALSO) + two))
+        return Group(text, _cards(listed), "part", tuple(right))
 
-    def _none(self, rng: random.Random, tool: Tool, listed: list[Tool]) -> Group:
-        chance = rng.random()
-        if chance < 0.5:
-            source = rng.choice(listed)
-            if source.unfit:
-                said = self._say(rng, source.params, Ask(dress(rng, rng.choice(source.unfit)), {}))
-                return Group(said.text, self._cards(rng, listed), "none")
+    def _none(self, rng: random.Random, tool: Tool, listed: list[Shown]) -> Group:
+        chance, source = rng.random(), rng.choice(listed).tool
+        if chance < 0.5 and source.unfit:
+            said = self._say(rng, source.params, Ask(self._aside(rng, dress(rng, rng.choice(source.unfit))), {}))
+            return Group(said.text, _cards(listed), "none")
         if chance < 0.66:
-            source = rng.choice(listed)
-            plain = [a for a in source.asks if a.text.split()[0] in _IMPERATIVES]
+            plain = [a for a in source.asks if a.text.split()[0] in IMPERATIVES]
             if plain:
                 text = self._say(rng, source.params, rng.choice(plain)).text
-                return Group(rng.choice(_NOT).format(text), self._cards(rng, listed), "none")
-        rest = [t for t in listed if t is not tool]
+                return Group(rng.choice(NOT).format(text), _cards(listed), "none")
+        rest = [shown for shown in listed if shown.tool is not tool]
         if chance < 0.88 and rest:
             said = self._say(rng, tool.params, Ask(dress(rng, rng.choice(tool.asks).text), {}))
-            return Group(said.text, self._cards(rng, rest), "none")
-        return Group(dress(rng, self.beyond_one(rng)), self._cards(rng, listed), "none")
+            return Group(said.text, _cards(rest), "none")
+        return Group(dress(rng, self.beyond_one(rng)), _cards(listed), "none")
+
+    def _aside(self, rng: random.Random, text: str) -> str:
+        """Now and then a remark around a sentence, with a thing in it that is no argument."""
+        if rng.random() >= 0.08:
+            return text
+        thing = " ".join(rng.choice(self._words) for _ in range(rng.choice((1, 1, 2))))
+        return rng.choice(ASIDES).format(text.rstrip("?!."), thing)
 
     def beyond_one(self, rng: random.Random) -> str:
         template = rng.choice(self._beyond)
@@ -219,15 +200,16 @@ class Groups:
 
     def _say(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> _Said:
         by_key, fixed, spans = {p.key: p for p in params}, dict(ask.fixed), {}
+        template, lengths = _other_units(rng, ask.text)
         text, end = "", 0
-        for found in _SLOT.finditer(ask.text):
+        for found in _SLOT.finditer(template):
             param = by_key[found[1]]
-            text += ask.text[end : found.start()]
-            spoken = self._value(rng, param, fixed)
+            text += template[end : found.start()]
+            spoken = lengths.get(param.key) or self._value(rng, param, fixed)
             own = _ARTICLE.match(spoken) if param.kind == "text" else None
             spans[param.key] = (len(text) + (own.end() if own else 0), len(text) + len(spoken))
             text, end = text + spoken, found.end()
-        return _Said(text + ask.text[end:], spans, fixed)
+        return _Said(text + template[end:], spans, fixed)
 
     def _value(self, rng: random.Random, param: Param, fixed: dict[str, str]) -> str:
         if param.kind == "choice":
@@ -235,7 +217,11 @@ class Groups:
             return choice.replace("_", " ")
         if param.kind in ("int", "float"):
             return _number(rng, param)[0]
-        text = _code(rng, rng.choice(param.of)) if param.kind == "code" else self._phrase(rng, param.of)
+        coded = (param.kind == "code") != (rng.random() < 0.05)  # what usually stands there is a hint and no proof
+        if coded:
+            text = _code(rng, rng.choice(param.of) if param.kind == "code" else rng.choice(CODES))
+        else:
+            text = self._phrase(rng, self._words if param.kind == "code" else param.of)
         chance = rng.random()
         return text.title() if chance < 0.05 else text.lower() if chance < 0.12 else text
 
@@ -246,24 +232,42 @@ class Groups:
         if chance < 0.85:
             return " ".join(rng.choice(self._words) for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4))))
         if chance < 0.92:
-            coined = "".join(rng.choice(_SYLLABLES) for _ in range(rng.choice((2, 3))))
+            coined = "".join(rng.choice(SYLLABLES) for _ in range(rng.choice((2, 3))))
             return rng.choice((coined, f"{coined} {rng.choice(self._words)}", f"{rng.choice(self._words)} {coined}"))
         if chance < 0.96:
             return f"{rng.choice(vocabulary)} {rng.randint(1, 24)}"
         return f"{rng.choice(self._words)} {rng.choice(vocabulary)}"
 
 
-def _by_name(rng: random.Random, tool: Tool, shown: Card, ask: Ask) -> Ask:
-    """What a written sentence leaves out, or every argument, told by the names of the parameters that this card has."""
-    whole = rng.random() < 0.5
+def _other_units(rng: random.Random, template: str) -> tuple[str, dict[str, str]]:
+    """Now and then a length of time in other words than the parameter's unit: "half an hour" for minutes. With the template
+    without that unit, and what is said by slot."""
+    said: dict[str, str] = {}
+
+    def instead(found: re.Match[str]) -> str:
+        if rng.random() >= 0.15:
+            return found[0]
+        said[found[1]] = rng.choice(LENGTHS[found[2]]).format(rng.randint(2, 12))
+        return f"{{{found[1]}}}"
+
+    return _TIMED.sub(instead, template), said
+
+
+def _cards(listed: Sequence[Shown]) -> tuple[Card, ...]:
+    return tuple(shown.card for shown in listed)
+
+
+def _by_name(rng: random.Random, shown: Shown, ask: Ask, *, whole: bool) -> Ask:
+    """What a written sentence leaves out, or the `whole` of it, told by the names of the parameters that this card has."""
+    tool = shown.tool
     said = set() if whole else {*slots(ask.text), *ask.fixed}
     left = [
         (slot.name.replace("_", " "), param)
-        for slot, param in zip(shown.slots, tool.params, strict=True)
+        for slot, param in zip(shown.card.slots, shown.params, strict=True)
         if param.key not in said and (not param.optional or rng.random() < 0.6)
     ]
     rng.shuffle(left)
-    parts = [rng.choice(_ROLES).format(name, f"{{{param.key}}}") for name, param in left]
+    parts = [rng.choice(ROLES).format(name, f"{{{param.key}}}") for name, param in left]
     if whole:
         head = rng.choice((rng.choice(tool.names).replace("_", " "), rng.choice(tool.abouts).lower(), ""))
         fixed: Mapping[str, str] = {}
@@ -276,36 +280,3 @@ def _by_name(rng: random.Random, tool: Tool, shown: Card, ask: Ask) -> Ask:
 
 def read_fields() -> list[Field]:
     return [read_tools(path) for path in sorted(FOLDER.glob("*.txt")) if path.name != "beyond.txt"]
-
-
-def spec_of(rng: random.Random, tool: Tool) -> ToolSpec:
-    """The tool as one of many programmers would declare it. Parameters keep their order."""
-    name = rng.choice(tool.names)
-    chance = rng.random()
-    if chance < 0.05:
-        name = f"{rng.choice(('tool', 'fn', 'action', 'skill', 'op'))}_{rng.randint(1, 99)}"
-    elif chance < 0.1:
-        name = f"{rng.choice(('my', 'do', 'app', 'site', 'unit', 'local', 'sys'))}_{name}"
-    spoken = [rng.choice(p.names) if rng.random() < 0.6 else p.key for p in tool.params]
-    if len(set(spoken)) < len(spoken):
-        spoken = [p.key for p in tool.params]
-    properties: dict[str, dict[str, object]] = {}
-    grounding: dict[str, Grounding] = {}
-    for key, param in zip(spoken, tool.params, strict=True):
-        if param.kind == "choice":
-            properties[key] = {"type": "string", "enum": list(param.of)}
-        elif param.kind in ("int", "float"):
-            properties[key] = {"type": "integer" if param.kind == "int" else "number"}
-        else:
-            properties[key] = {"type": "string"}
-            if param.kind == "text" and rng.random() < 0.3:
-                grounding[key] = Grounding("choice", tuple(rng.sample(param.of, min(2, len(param.of)))))
-    for key, param in zip(spoken, tool.params, strict=True):
-        if rng.random() < 0.12:
-            name = rng.choice(param.names).replace("_", " ")
-            properties[key]["description"] = rng.choice(("{0}", "The {0}", "Which {0}", "{0} that is meant")).format(
-                name
-            )
-    required = [key for key, param in zip(spoken, tool.params, strict=True) if not param.optional]
-    schema = {"type": "object", "properties": properties, "required": required}
-    return ToolSpec(name, rng.choice(tool.abouts), schema, grounding=grounding)

@@ -19,119 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edged.workers.wordpieces import Pieces
-from training.intent.batches import Batch, collate, padded
+from training.intent.batches import collate
+from training.intent.losses import losses
 from training.intent.network import Encoder, Reader, read_weights
 from training.intent.rows import Group, Groups, read_fields
 from training.material import Field, Tool, slots
 
 _BODY_RATE, _HEAD_RATE = 1.2e-4, 1e-3
-_INSIDE, _GLANCE = 4.0, 0.5
+_TOGETHER = 4  # sentences over the same cards
 _FALL = 0.4  # of the time, in which the rates fall to zero
-_NEVER = -1e4
-
-
-def losses(reader: Reader, encoder: Encoder, batch: Batch, counts: Counter[str] | None = None) -> Tensor:
-    """The choice among the cards of a sentence and "none", and the pointers of the right card."""
-    act, part, start, end, inside, absent, option, glance_act, glance_part = read(reader, encoder, batch)
-    chosen = _choice(batch, act, part, counts) + _GLANCE * _choice(batch, glance_act, glance_part, None)
-    spans = _spans(batch, start, end, absent, counts) + _insides(batch, inside)
-    options = _options(batch, option, absent, counts)
-    return chosen + spans + options
-
-
-def read(reader: Reader, encoder: Encoder, batch: Batch, pieces: int = 3) -> list[Tensor]:
-    """All heads over all rows, as float32; rows of like length together, for padding is most of the work otherwise."""
-    owner, lengths = batch.owner.tolist(), batch.lengths()
-    width, order = batch.said.shape[1], sorted(range(len(lengths)), key=lengths.__getitem__)
-    found: list[list[Tensor]] = []
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        said, told = lowered(encoder, batch.sentences, 0), lowered(encoder, batch.cards, 1)
-        size = -(-len(order) // pieces)
-        for at in range(0, len(order), size):
-            rows = order[at : at + size]
-            states = [torch.cat([said[owner[r]], told[r]]) for r in rows]
-            h = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
-            mask = torch.arange(h.shape[1])[None] < torch.tensor([lengths[r] for r in rows])[:, None]
-            sentence = torch.arange(h.shape[1])[None] < torch.tensor([len(said[owner[r]]) for r in rows])[:, None]
-            heads = [x.float() for x in reader(h, mask, sentence, batch.markers[rows])]
-            missing = width - h.shape[1]
-            found.append([F.pad(x, (0, missing)) if i in (2, 3, 4, 6) else x for i, x in enumerate(heads)])
-    back = torch.tensor(order).argsort()
-    return [torch.cat(column)[back] for column in zip(*found, strict=True)]
-
-
-@torch.no_grad()
-def lowered(encoder: Encoder, rows: Sequence[Sequence[int]], kind: int, size: int = 32) -> list[Tensor]:
-    """States of each row, without padding."""
-    order = sorted(range(len(rows)), key=lambda r: len(rows[r]))
-    states: list[Tensor] = [torch.empty(0)] * len(rows)
-    for at in range(0, len(order), size):
-        chunk = order[at : at + size]
-        ids, mask = padded([rows[r] for r in chunk])
-        h = encoder.lower(ids, mask, torch.full_like(ids, kind))
-        for r, state in zip(chunk, h, strict=True):
-            states[r] = state[: len(rows[r])]
-    return states
-
-
-def _choice(batch: Batch, act: Tensor, part: Tensor, counts: Counter[str] | None) -> Tensor:
-    groups = len(batch.sentences)
-    logits = torch.full((groups, 2 * len(act) + 1), float("-inf"))
-    logits[:, 0] = 0.0  # none of them
-    rows = torch.arange(len(act))
-    logits = logits.index_put((batch.owner, 1 + rows), act).index_put((batch.owner, 1 + len(act) + rows), part)
-    right = torch.zeros(groups, 2 * len(act) + 1)
-    right[batch.owner, 1 + rows], right[batch.owner, 1 + len(act) + rows] = batch.act, batch.part
-    right[:, 0] = (right.sum(1) == 0).float()
-    chance = logits.log_softmax(1)
-    if counts is not None:
-        best = chance.argmax(1)
-        hit = right[torch.arange(groups), best] > 0
-        kinds = torch.where(right[:, 0] > 0, 0, torch.where(right[:, 1 : 1 + len(act)].any(1), 1, 2))
-        for kind, ok in zip(kinds.tolist(), hit.tolist(), strict=True):
-            counts[f"{('none', 'act', 'part')[kind]} all"] += 1
-            counts[f"{('none', 'act', 'part')[kind]} right"] += ok
-    return -(chance.masked_fill(right == 0, float("-inf")).logsumexp(1)).mean()
-
-
-def _spans(batch: Batch, start: Tensor, end: Tensor, absent: Tensor, counts: Counter[str] | None) -> Tensor:
-    taught = batch.start >= 0
-    if not taught.any():
-        return torch.zeros(())
-    hidden = ~batch.said[:, None, :]
-    total, hits = torch.zeros(()), torch.ones(int(taught.sum()), dtype=torch.bool)
-    for scores, target in ((start, batch.start), (end, batch.end)):
-        full = scores.masked_fill(hidden, _NEVER)
-        full = torch.cat([absent[..., None], full[..., 1:]], -1)[taught]  # [CLS]'s place is "not said"
-        total = total + F.cross_entropy(full, target[taught])
-        hits &= full.argmax(-1) == target[taught]
-    if counts is not None:
-        counts["span all"] += len(hits)
-        counts["span right"] += int(hits.sum())
-    return total
-
-
-def _insides(batch: Batch, inside: Tensor) -> Tensor:
-    """Each word of the sentence belongs to the parameter or does not: many more lessons a sentence than its two ends."""
-    taught = (batch.start >= 0)[..., None] & batch.said[:, None, :]
-    if not taught.any():
-        return torch.zeros(())
-    places = torch.arange(inside.shape[2])
-    within = (places >= batch.start[..., None]) & (places <= batch.end[..., None]) & (batch.start[..., None] > 0)
-    loss = F.binary_cross_entropy_with_logits(inside[taught], within[taught].float())
-    return _INSIDE * loss
-
-
-def _options(batch: Batch, option: Tensor, absent: Tensor, counts: Counter[str] | None) -> Tensor:
-    taught = batch.option >= -1
-    if not taught.any():
-        return torch.zeros(())
-    scores = option[:, None, :].expand_as(batch.candidates).masked_fill(~batch.candidates, _NEVER)
-    full, target = torch.cat([absent[..., None], scores], -1)[taught], batch.option[taught] + 1
-    if counts is not None:
-        counts["option all"] += len(target)
-        counts["option right"] += int((full.argmax(-1) == target).sum())
-    return F.cross_entropy(full, target)
 
 
 @torch.no_grad()
@@ -140,7 +36,7 @@ def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dic
     homes, tools, vectors = [], [], []
     for f in fields:
         for tool in f.tools:
-            texts = [a.text for a in tool.asks[:16]] + [n.replace("_", " ") for n in tool.names] + list(tool.abouts)
+            texts = [a.text for a in tool.asks[:8]] + [n.replace("_", " ") for n in tool.names] + list(tool.abouts)
             texts = [t.format_map({key: key.replace("_", " ") for key in slots(t)}) for t in texts]
             tokens = [pieces.sentence(t) for t in texts]
             width = max(len(t.ids) for t in tokens)
@@ -154,7 +50,7 @@ def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dic
     for i, (home, tool) in enumerate(zip(homes, tools, strict=True)):
         order = likeness[i].argsort(descending=True).tolist()
         own = [tools[j] for j in order if j != i and homes[j] == home]
-        far = [tools[j] for j in order if homes[j] != home and likeness[i, j] < 0.5][:12]
+        far = [tools[j] for j in order if homes[j] != home and likeness[i, j] < 0.58][:12]
         found[f"{home}.{tool.key}"] = [*own[:20], *far]
     return found
 
@@ -208,12 +104,14 @@ def work(rank: int, options: argparse.Namespace) -> None:
     groups = Groups.load(fields, neighbours(fields, encoder, pieces))
     rng = random.Random(1000 * rank + options.seed)
     check = [groups.group(random.Random(10_000 + i)) for i in range(400)]
-    heads = [p for n, p in reader.named_parameters() if not n.startswith("layers.")]
-    optimizer = torch.optim.AdamW([{"params": reader.layers.parameters()}, {"params": heads}], weight_decay=0.01)
+    heads = [p for n, p in reader.named_parameters() if not n.startswith(("layers.", "rise.", "same"))]
+    body = [*reader.layers.parameters(), *reader.rise.parameters(), reader.same]
+    optimizer = torch.optim.AdamW([{"params": body}, {"params": heads}], weight_decay=0.01)
     parameters, size = list(reader.parameters()), options.sentences // options.processes
     step, running = 0, 0.0
     while together.done < 1:
-        loss = losses(reader, encoder, collate(pieces, [groups.group(rng) for _ in range(size)]))
+        batch = [group for _ in range(size // _TOGETHER) for group in groups.company(rng, _TOGETHER)]
+        loss = losses(reader, encoder, collate(pieces, batch))
         loss.backward()
         before = together.done
         together.share(parameters)
