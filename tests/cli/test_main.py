@@ -133,6 +133,29 @@ async def test_check_tells_where_and_what_would_be_right(edged: Command, text: s
     assert ran.err.count("edged.toml") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[models.big]\npath = "big.gguf"', ("models.big.path", "there is no", "c/big.gguf")),
+        ('[models.ears]\nkind = "encoder"\npath = "/nowhere"', ("models.ears.path", "/nowhere")),
+        ('[mqtt]\npassword_file = "secret"', ("mqtt.password_file", "c/secret")),
+        ('[agents.desk]\ntools = ["kisok.*", "now"]', ("agents.desk.tools", "no plugin kisok", "did you mean kiosk?")),
+        ('[agents.desk]\ntools = ["weather.now"]', ("no plugin weather", "there are: kiosk")),
+    ],
+)
+async def test_check_looks_for_what_is_named(edged: Command, text: str, told: tuple[str, ...]) -> None:
+    folder = write(edged.folder / "c", text)
+    plugin = folder / "plugins" / "kiosk"
+    plugin.mkdir(parents=True)
+    (plugin / "plugin.toml").write_text('module = "kiosk"\n')
+    (plugin / "kiosk.py").write_text("")
+    ran = await edged("check", folder)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (78, "", 1)
+    for part in told:
+        assert part in ran.err
+    assert (await edged("check", folder, "--elsewhere")).status == 0
+
+
 async def test_check_of_nothing(edged: Command) -> None:
     ran = await edged("check", "nowhere")
     assert (ran.status, ran.err.count("\n")) == (78, 2)
