@@ -148,6 +148,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
             dialects,
             Reader(pool.infer, ENCODER, store.lessons.of),
             host.phrases,
+            store.lessons,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(lambda: [task.cancel() for task in tasks])

@@ -13,7 +13,8 @@ from edged.agent import wording
 from edged.agent.asked import Asked, Question, is_yes
 from edged.agent.dialect import DIALECTS, Dialect
 from edged.agent.intent import Act, AskBack, Decision, NoTool, PassOn
-from edged.agent.reader import Reader
+from edged.agent.questions import without_model
+from edged.agent.reader import Reader, plain
 from edged.agent.reflex import Reflex, compile_book, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
 from edged.agent.turn import Escalate, Transcript
@@ -42,11 +43,17 @@ class History(Protocol):
     async def append(self, session: str, caller_id: str, messages: list[Message]) -> None: ...
 
 
+class Lessons(Protocol):
+    """Where it is kept what sentences mean: the store."""
+
+    async def add(self, agent: str, tool: str, text: str) -> None: ...
+
+
 class Router:
     """All agents of the device and the ways to answer for them. `cloud` is None where none is configured.
 
     `dialects` maps a model's name to its dialect's name; what is not named speaks "hermes". `phrases` are the plugins' sentence
-    patterns, tried after the agent's own. Raises ConfigError for patterns that cannot be read.
+    patterns, tried after the agent's own. `lessons` keep what callers confirm. Raises ConfigError for patterns that cannot be read.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Router:
         dialects: Callable[[str], str],
         reader: Reader | None = None,
         phrases: Sequence[Phrasebook] = (),
+        lessons: Lessons | None = None,
     ) -> None:
         self._agents = agents
         self._tools = tools
@@ -69,6 +77,7 @@ class Router:
         self._history = history
         self._dialects = dialects
         self._reader = reader
+        self._lessons = lessons
         self._asked = Asked()
         self._spoken: dict[str, Dialect] = {}
         shared = [reflex for book in phrases for reflex in compile_book(book)]
@@ -115,7 +124,7 @@ class Router:
         # A call that is decided on needs no way of writing calls, nor a look at a model file that may be large or broken.
         settled = isinstance(decided, Act | AskBack | NoTool) or Tier.MODEL not in agent.tiers
         dialect = DIALECTS["edged"] if settled else await self._dialect(agent.model)
-        step = _without_model(decided, Tier.MODEL in agent.tiers, dialect)
+        step = without_model(decided, Tier.MODEL in agent.tiers, dialect)
         if step is not None:
             self._note(request, agent, decided, step)
             return Outcome(replace(_nothing(request), stages=stages), step)
@@ -132,7 +141,19 @@ class Router:
             request, transcript, self._local, deadline_monotonic=deadline_monotonic, on_text=on_text
         )
         outcome = replace(outcome, reply=replace(outcome.reply, stages=stages + outcome.reply.stages))
+        if question is not None and isinstance(decided, Act) and decided.call is question.call:
+            await self._learn(agent, question.text, outcome.reply)
         return await self._kept(request, agent, outcome)
+
+    async def _learn(self, agent: Agent, text: str, reply: Reply) -> None:
+        """The caller confirmed what `text` meant, and it worked. A lesson that cannot be kept fails no answer."""
+        worked = [result for result in reply.tool_results if result.ok]
+        if self._lessons is None or not agent.learn or not worked or not plain(text):
+            return
+        try:
+            await self._lessons.add(agent.name, worked[0].name, plain(text))
+        except Unavailable as error:
+            log.warning("a confirmed call was not learnt: %s", error.detail)
 
     async def _understood(
         self, request: Request, agent: Agent, specs: Sequence[ToolSpec], open_: Question | None, deadline: float | None
@@ -232,46 +253,11 @@ class Router:
         return outcome
 
 
-def _without_model(decided: Decision | None, has_model: bool, dialect: Dialect) -> Escalate | None:
-    """Why the device is done with the request, if it is. Where the reader is in doubt, the bundled model is no help."""
-    match decided:
-        case AskBack(_, _, missing, among) if among:
-            return Escalate("missing_argument", f"Which {missing[0].replace('_', ' ')}: {_either(among)}?")
-        case AskBack(tool, _, missing):
-            lacking = " and ".join(name.replace("_", " ") for name in missing)
-            return Escalate("missing_argument", f"Which {lacking} is meant, for {tool.replace('_', ' ')}?")
-        case PassOn(several=True):
-            return Escalate("several_requests", "That is more than one thing. Please ask for one at a time.")
-        case NoTool():
-            return Escalate("no_tool_fits", "No tool on this device fits the request.")
-        case PassOn(unread=unread) if not has_model or not (dialect.sound or unread):
-            return Escalate("unsure", _did_you_mean(decided))
-        case None if not has_model:
-            return Escalate("no_tool_fits", "No pattern of this agent fits the request.")
-    return None
-
-
-def _did_you_mean(unsure: PassOn) -> str:
-    """One guess with all that it says, so that "yes" is an answer; or the tools it may be."""
-    shown = [name.replace("_", " ") for name in unsure.tools[:3]]
-    if unsure.guess is not None:
-        values = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in unsure.guess.arguments.items())
-        shown = [unsure.guess.name.replace("_", " ") + (f" ({values})" if values else "")]
-    return f"It is not clear what is meant. Did you mean: {_either(shown)}?"
-
-
 def _conversation(request: Request) -> str | None:
     """Where a question can be answered: a caller's session with an agent."""
     if request.session is None:
         return None
     return f"{request.agent} {request.caller.door} {request.caller.id} {request.session}"
-
-
-def _either(values: Sequence[str], most: int = 5) -> str:
-    shown = [*values[:most], *(["another"] if len(values) > most else [])]
-    if len(shown) < 2:
-        return "".join(shown)
-    return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def _shortlist(specs: Sequence[ToolSpec], decided: Decision | None) -> tuple[ToolSpec, ...]:

@@ -73,7 +73,8 @@ class Agent:
     """One agent: a few lines of configuration.
 
     `tools` are names of tools or "plugin.*". `reflexes`, `lists` and `rules` are those of a `Phrasebook`. `escalate`
-    "never" is what an operator writes as `local_only = true`. `max_steps` bounds generations, `deadline` is seconds.
+    "never" is what an operator writes as `local_only = true`. `max_steps` bounds generations, `deadline` is seconds. With `learn`
+    a call that a caller confirmed teaches what the sentence meant.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Agent:
     roles: tuple[str, ...] = ()
     memory: int = 0
     language: str = "en"
+    learn: bool = False
     lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
 

@@ -121,6 +121,7 @@ class AgentSettings(_Table):
     roles: tuple[str, ...] = ()
     memory: int = Field(default=0, ge=0, le=64)
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+    learn: bool = False
     reflexes: tuple[ReflexSettings, ...] = ()
     lists: dict[str, Words] = Field(default_factory=dict)
     rules: dict[str, str] = Field(default_factory=dict)

@@ -15,6 +15,7 @@ from edged.domain.messages import ReplyStatus, Tier
 from edged.domain.resources import Agent, Grounding, ToolSpec
 from edged.store.database import Database
 from edged.store.effects import Effects
+from edged.store.lessons import Lessons
 from edged.store.sessions import Sessions
 
 from .scripted import CALL, Model, Tools, ask
@@ -78,11 +79,13 @@ def router(
     agent: Agent = KIOSK,
     tools: Tools | None = None,
     dialect: str = "edged",
+    lessons: Lessons | None = None,
 ) -> Router:
     tools = tools or Tools(DIM, BARE)
     runner = Runner(tools, Effects(db))
     reader = Reader(encoder, "encoder")
-    return Router({agent.name: agent}, tools, runner, model, None, Sessions(db), lambda _: dialect, reader)
+    names = {agent.name: agent}
+    return Router(names, tools, runner, model, None, Sessions(db), lambda _: dialect, reader, lessons=lessons)
 
 
 async def test_a_clear_sentence_needs_no_model(db: Database) -> None:
@@ -193,6 +196,17 @@ async def test_a_yes_makes_the_call_that_was_asked_about(db: Database) -> None:
     assert (outcome.reply.text, outcome.reply.tier) == ("Dimmed to 20.", Tier.INTENT)
     again = await door.answer(ask("yes", session="s"), None)
     assert again.escalate is not None and len(tools.called) == 1  # one yes, one call
+
+
+@pytest.mark.parametrize("learn", [True, False])
+async def test_a_confirmed_call_teaches_where_that_is_wanted(db: Database, learn: bool) -> None:
+    lessons = Lessons(db)
+    quiet = Agent("kiosk", "m", ("dim", "bare"), tiers=("reflex", "intent"), learn=learn)
+    door = router(db, Encoder(), Model(), quiet, Tools(DIM, BARE), lessons=lessons)
+    await door.answer(ask("perhaps, 20!", session="s"), None)
+    assert lessons.all("kiosk") == {}
+    await door.answer(ask("yes", session="s"), None)
+    assert lessons.all("kiosk") == ({"dim": ("perhaps 20",)} if learn else {})
 
 
 @pytest.mark.parametrize(
