@@ -45,6 +45,11 @@ class Card:
     slots: tuple[Slot, ...]
     unread: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """All that the reader sees, as one text."""
+        return " ; ".join([self.head, *(" ".join((slot.text, *slot.choices)) for slot in self.slots)])
+
 
 def card(spec: ToolSpec) -> Card:
     """The card of a tool, its parameters in the order of the schema."""

@@ -34,7 +34,7 @@ class Weights:
     """
 
     like: float = 8.0
-    llr: float = 0.06
+    llr: float = 0.03
     sure: float = 0.5
     effect: float = 0.7
     none: float = 0.45

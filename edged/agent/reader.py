@@ -89,7 +89,7 @@ def taught(shown: Card, spec: ToolSpec, confirmed: Sequence[str] = ()) -> dict[s
     return {
         "head": shown.head,
         "slots": [_slot(slot) for slot in shown.slots],
-        "about": " ; ".join([shown.head, *(" ".join((slot.text, *slot.choices)) for slot in shown.slots)]),
+        "about": shown.text,
         "examples": examples,
     }
 

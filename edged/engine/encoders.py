@@ -16,7 +16,7 @@ from edged.engine.catalog import ModelFacts
 __all__ = ["describe_encoder", "need_of_encoder", "resolve_encoder", "stamp_of_encoder"]
 
 _NEEDED = ("encoder.onnx", "tokenizer.json", "model.json")
-_PARTS = (*_NEEDED, "glance.onnx", "reader.onnx", "metric.npz", "usual.txt")
+_PARTS = (*_NEEDED, "ground.onnx", "glance.onnx", "reader.onnx", "metric.npz", "words.npz", "usual.txt")
 _PROCESS = (
     110 << 20
 )  # Python, numpy, onnxruntime, tokenizers and the arithmetic's own buffers, as measured by `bench.intent`

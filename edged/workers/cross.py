@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,21 @@ import numpy as np
 from edged.workers.encoding import Floats, session
 from edged.workers.reading import options, spans
 from edged.workers.values import Reading, wanted
-from edged.workers.wordpieces import CardTokens, SentenceTokens
+from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
 
-__all__ = ["CrossEncoder", "Glance", "Row", "Tool"]
+__all__ = ["PARTS", "CrossEncoder", "Glance", "Row", "Tool"]
 
 _AT_ONCE = 2  # rows of a run
+PARTS = ("ground.onnx", "glance.onnx", "reader.onnx")
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
 
 class Tool:
-    """A taught tool: its card's states, and of its parameters what values they take."""
+    """A taught tool: its card's ground (C, width), and of its parameters what values they take."""
 
-    def __init__(self, tokens: CardTokens, states: Floats, slots: Sequence[dict[str, Any]] = ()) -> None:
-        self.tokens, self.states, self.slots = tokens, states, wanted(slots)
+    def __init__(self, tokens: CardTokens, ground: Floats, slots: Sequence[dict[str, Any]] = ()) -> None:
+        self.tokens, self.ground, self.slots = tokens, ground, wanted(slots)
+        self.marks = (*tokens.slots, *chain.from_iterable(tokens.choices))  # where the heads point besides the sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,11 @@ class Row:
         """Of each parameter that the card has: {options}, or {spans, absent, stated}."""
         said, length = Reading(text, self.tool.slots, now), len(tokens.ids)
         found: list[dict[str, Any]] = []
+        told = iter(self.option[length + len(self.tool.tokens.slots) :])
         for at, choices in enumerate(self.tool.tokens.choices):
             absent = float(self.absent[at])
             if choices:
-                found.append({"options": options(self.option[length:], choices, absent)})
+                found.append({"options": options(list(islice(told, len(choices))), absent)})
                 continue
             heads = self.start[at, :length], self.end[at, :length], self.inside[at, :length]
             places, missing = spans(text, tokens.offsets, *heads, absent)
@@ -73,19 +77,30 @@ class Row:
 class CrossEncoder:
     """Both halves. Raises ModelBroken."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
-        self._first, self._second = (session(folder / name, threads) for name in ("glance.onnx", "reader.onnx"))
+    def __init__(self, folder: Path, threads: int, pieces: Pieces) -> None:
+        self._ground, self._first, self._second = (session(folder / name, threads) for name in PARTS)
+        self._pieces = pieces
 
-    def glance(self, sentence: Floats, tools: Sequence[Tool]) -> list[Glance]:
-        """`sentence` are its states (S, width)."""
+    def ground(self, states: Floats, tops: Floats) -> Floats:
+        """What reading begins from: of one text's states and tops (S, width) one likewise."""
+        [found] = self._ground.run(["ground"], {"states": states[None], "tops": tops[None]})
+        result: Floats = found[0]
+        return result
+
+    def glance(self, sentence: Floats, ids: Sequence[int], tools: Sequence[Tool]) -> list[Glance]:
+        """`sentence` is its ground (S, width), and `ids` are its tokens."""
         found: list[Glance] = []
         for at in range(0, len(tools), _AT_ONCE):
             chunk = tools[at : at + _AT_ONCE]
-            rows = [np.concatenate([sentence, tool.states]) for tool in chunk]
-            states, mask = _padded(rows)
-            said = np.zeros_like(mask)
-            said[:, : len(sentence)] = 1
-            read, act, part = self._first.run(["read", "act", "part"], {"states": states, "mask": mask, "said": said})
+            rows = [np.concatenate([sentence, tool.ground]) for tool in chunk]
+            ground, mask = _padded(rows)
+            said, same = np.zeros_like(mask), np.zeros_like(mask)
+            said[:, : len(ids)] = 1
+            for row, tool in zip(same, chunk, strict=True):
+                here, there = self._pieces.same(ids, tool.tokens.ids)
+                row[: len(here) + len(there)] = [*here, *there]
+            inputs = {"ground": ground, "mask": mask, "said": said, "same": same}
+            read, act, part = self._first.run(["states", "act", "part"], inputs)
             found += [
                 Glance(tool, float(act[i]), float(part[i]), read[i, : len(row)])
                 for i, (tool, row) in enumerate(zip(chunk, rows, strict=True))
@@ -98,11 +113,14 @@ class CrossEncoder:
         for at in range(0, len(glances), _AT_ONCE):
             chunk = glances[at : at + _AT_ONCE]
             states, mask = _padded([glance.states for glance in chunk])
-            markers = np.zeros((len(chunk), max(1, *(len(g.tool.tokens.slots) for g in chunk))), np.int64)
-            for row, glance in enumerate(chunk):
-                markers[row, : len(glance.tool.tokens.slots)] = np.asarray(glance.tool.tokens.slots, np.int64) + length
-            heads = self._second.run(_HEADS, {"states": states, "mask": mask, "markers": markers})
-            act, part, *rest = heads
+            slots = max(1, *(len(glance.tool.tokens.slots) for glance in chunk))
+            places = np.zeros((len(chunk), length + max(slots, *(len(g.tool.marks) for g in chunk))), np.int64)
+            places[:, :length] = np.arange(length)
+            for row, glance in zip(places, chunk, strict=True):
+                row[length : length + len(glance.tool.marks)] = np.asarray(glance.tool.marks, np.int64) + length
+            markers = np.broadcast_to(np.arange(length, length + slots), (len(chunk), slots))
+            inputs = {"states": states, "mask": mask, "markers": markers, "places": places}
+            act, part, *rest = self._second.run(_HEADS, inputs)
             found += [
                 Row(glance.tool, float(act[i]), float(part[i]), *(head[i] for head in rest))
                 for i, glance in enumerate(chunk)

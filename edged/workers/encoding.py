@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.domain.errors import ModelBroken
-from edged.workers.shortlist import unit_words
 from edged.workers.wordpieces import Pieces
 
 __all__ = ["CARD", "SENTENCE", "Encoder", "Floats", "features_of", "session"]
@@ -71,9 +70,9 @@ class Encoder:
         return _stacked([features_of(states, vector) for states, vector in self._each(texts, "states", "vector")])
 
     def words(self, texts: list[str]) -> list[tuple[Floats, Floats]]:
-        """Of each text the `unit_words` of its tokens (S, width), and its `features_of` (2 * width)."""
+        """Of each text its tokens' states in the last layer (S, width), and its `features_of` (2 * width)."""
         found = self._each(texts, "states", "tops", "vector")
-        return [(unit_words(tops), features_of(states, vector)) for states, tops, vector in found]
+        return [(tops, features_of(states, vector)) for states, tops, vector in found]
 
     def _each(self, texts: list[str], *outputs: str) -> list[list[Floats]]:
         """The outputs of each text without padding; short texts are batched with short ones, `_BATCH` tokens at a time."""

@@ -1,15 +1,16 @@
 """The child that runs the small ONNX encoders: `python -m edged.workers.onnx`.
 
 Verbs: `load`, `embed`, `teach` (the tools of an agent, kept under a key), `understand` (a sentence against them), `learn`
-(classes from examples, see `fewshot`), `classify`, `ping`. One thread of computing unless told otherwise, no memory arena, no
-spinning: on a device, what is not in use belongs to others. What is taught or learnt is forgotten with the process;
-`understand` and `classify` say so, and the daemon teaches again.
+(classes from examples, see `fewshot`), `classify`, `search` and `hold` (vectors, see `nearest`), `ping`. One thread of computing
+unless told otherwise, no memory arena, no spinning: on a device, what is not in use belongs to others. What is taught, learnt or
+held is forgotten with the process; `understand`, `classify` and `search` say so, and the daemon tells it again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,23 +20,28 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded; more would spin beside the model
+
 import numpy as np
 
 from edged.domain.errors import BadRequest, ModelBroken
 from edged.workers.cross import CrossEncoder, Glance, Row, Tool
 from edged.workers.encoding import CARD, SENTENCE, Encoder, Floats, features_of
 from edged.workers.fewshot import FewShot, Metric, Posteriors
+from edged.workers.nearest import Nearest
 from edged.workers.serve import Call, arguments, serve
-from edged.workers.shortlist import Shortlist, unit_words
+from edged.workers.shortlist import Shortlist, Words
 from edged.workers.wordpieces import CardTokens
 
 __all__ = ["Backend"]
 
-_FILES = "encoder.onnx, glance.onnx, reader.onnx, metric.npz and tokenizer.json"
+_FILES = "encoder.onnx, ground.onnx, glance.onnx, reader.onnx, words.npz, metric.npz and tokenizer.json"
+_SEEN = ("states", "tops", "vector")
 _TOOLSETS = 16
 _TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they leave lying is some tens of megabytes
 _AT_ONCE = 2  # tools, before asking whether one is clear
 _CLEAR = 5.0  # a score against 0 that no other tool is likely to beat
+_BEHIND = 8.0  # a score so far behind the best that likeness does not make up for it, and nobody will ask what was read
 _DULL = -2.5  # a glance's score below which a tool is not meant: half of the wrong ones and 1 in 200 of the right ones
 
 
@@ -55,6 +61,7 @@ class Backend:
         self._encoder: Encoder | None = None
         self._reader: CrossEncoder | None = None
         self._metric: Metric | None = None
+        self._words = Words()
         self._usual: list[Floats] = []
         self._taught: OrderedDict[str, _Toolset] = OrderedDict()
         self._read_since = 0
@@ -71,20 +78,24 @@ class Backend:
         started = time.monotonic()
         folder, threads = Path(call.params["path"]), call.params["threads"] or 1
         encoder = Encoder(folder, threads)
-        reader = CrossEncoder(folder, threads) if (folder / "reader.onnx").exists() else None
+        reader = CrossEncoder(folder, threads, encoder.pieces) if (folder / "reader.onnx").exists() else None
         metric = Metric.read(folder / "metric.npz") if (folder / "metric.npz").exists() else None
         try:  # the library allocates what it needs, and files that do not belong together show it
-            states, vectors = encoder.run([encoder.pieces.extremes()], SENTENCE, "states", "vector")
+            ids = encoder.pieces.extremes()
+            states, tops, vectors = encoder.run([ids], SENTENCE, *_SEEN)
             if metric is not None:
                 metric.shape(features_of(states[0], vectors[0])[None])
             if reader is not None:
-                tool = Tool(CardTokens((1, 2), (0,), ((),)), states[0])
-                reader.read(reader.glance(states[0], [tool]), len(states[0]))
-            usual = [words for words, _ in encoder.words(_lines(folder / "usual.txt"))]
+                ground = reader.ground(states[0], tops[0])
+                tool = Tool(CardTokens(ids, (0,), ((),)), ground)
+                reader.read(reader.glance(ground, ids, [tool]), len(ids))
+            words = Words.read(folder / "words.npz")
+            usual = [words.of(tops) for tops, _ in encoder.words(_lines(folder / "usual.txt"))]
         except Exception as error:
             detail = f"{_FILES} do not fit together: {str(error)[:200]}"
             raise ModelBroken(detail, path=str(folder)) from None
-        self._encoder, self._reader, self._metric, self._usual = encoder, reader, metric, usual
+        self._encoder, self._reader, self._metric = encoder, reader, metric
+        self._words, self._usual = words, usual
         _give_back()
         return {"load_seconds": time.monotonic() - started}
 
@@ -105,10 +116,11 @@ class Backend:
         features: list[Floats] = []
         labels: list[int] = []
         for number, (tool, card) in enumerate(zip(tools, tokens, strict=True)):
-            [states] = self.encoder.run([card.ids], CARD, "states")
-            taught.append(Tool(card, states[0], tool["slots"]))
+            states, tops = self.encoder.run([card.ids], CARD, "states", "tops")
+            ground = states[0] if self._reader is None else self._reader.ground(states[0], tops[0])
+            taught.append(Tool(card, ground, tool["slots"]))
             about, *examples = [next(encoded) for _ in ("about", *tool["examples"])]
-            words.append([found for found, _ in (about, *examples)])
+            words.append([self._words.of(tops) for tops, _ in (about, *examples)])
             features += [feature for _, feature in examples]
             labels += [number] * len(examples)
         learnt = self._posteriors(features, labels, len(tools))
@@ -140,11 +152,14 @@ class Backend:
             raise BadRequest("this model encodes and does not read")
         text = call.params["text"]
         tokens = self.encoder.pieces.sentence(text)
-        states, tops, vectors = self.encoder.run([tokens.ids], SENTENCE, "states", "tops", "vector")
-        likeness, tools = taught.shortlist.likeness(unit_words(tops[0])), taught.tools
+        states, tops, vectors = self.encoder.run([tokens.ids], SENTENCE, *_SEEN)
+        likeness, tools = taught.shortlist.likeness(self._words.of(tops[0])), taught.tools
         llr = self._llr(taught.examples, states[0], vectors[0], len(tools))
         order = sorted(range(len(tools)), key=lambda i: -likeness[i])[: call.params["most"]]
-        rows, now = self._look(states[0], [(tools[i], llr[i] > 0) for i in order]), datetime.now()
+        ground = self._reader.ground(states[0], tops[0])
+        rows = self._look(ground, tokens.ids, [(tools[i], llr[i] > 0) for i in order])
+        now = datetime.now()
+        least = max(max(row.act, row.part) for row in rows) - _BEHIND
         found = [
             {
                 "index": i,
@@ -152,7 +167,9 @@ class Backend:
                 "llr": float(llr[i]),
                 "act": row.act,
                 "part": row.part,
-                "slots": row.slots(text, tokens, now) if isinstance(row, Row) else [],
+                "slots": row.slots(text, tokens, now)
+                if isinstance(row, Row) and (row.act > least or llr[i] > 0)
+                else [],
             }
             for i, row in zip(order, rows, strict=False)
         ]
@@ -162,14 +179,14 @@ class Backend:
             _give_back()
         return {"known": True, "cut": tokens.cut, "tools": found}
 
-    def _look(self, sentence: Floats, tools: Sequence[tuple[Tool, bool]]) -> list[Glance | Row]:
+    def _look(self, sentence: Floats, ids: Sequence[int], tools: Sequence[tuple[Tool, bool]]) -> list[Glance | Row]:
         """At tools in this order, a few at a time, until one is clearly meant. Read is what is worth it: what a glance does not
         rule out, and what examples speak for (the second of each pair)."""
         assert self._reader is not None
         found: list[Glance | Row] = []
         for at in range(0, len(tools), _AT_ONCE):
             chunk = tools[at : at + _AT_ONCE]
-            glances = self._reader.glance(sentence, [tool for tool, _ in chunk])
+            glances = self._reader.glance(sentence, ids, [tool for tool, _ in chunk])
             worth = [
                 backed or max(glance.act, glance.part) > _DULL
                 for glance, (_, backed) in zip(glances, chunk, strict=True)
@@ -229,7 +246,7 @@ def _shown(slots: Sequence[dict[str, Any]]) -> list[tuple[str, Sequence[str]]]:
 
 def main() -> None:
     connection, _ = arguments()
-    backend = Backend()
+    backend, nearest = Backend(), Nearest()
     handlers = {
         "load": backend.load,
         "embed": backend.embed,
@@ -237,9 +254,11 @@ def main() -> None:
         "understand": backend.understand,
         "learn": backend.learn,
         "classify": backend.classify,
+        "search": lambda call: nearest.search(**call.params),
+        "hold": lambda call: nearest.hold(**call.params),
         "ping": backend.ping,
     }
-    serve(connection, handlers)
+    serve(connection, handlers, brief=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ def spans(
     within = np.concatenate([[0.0], np.cumsum(np.clip(inside[words], -_CLIP, _CLIP))])
     scores = first[1:, None] + last[None, 1:] + _INSIDE * (within[None, 1:] - within[:-1, None])
     count = len(scores)
-    reach = np.tril(np.triu(np.ones((count, count), bool)), _LONGEST_SPAN - 1)
+    reach = _reach(count)
     missing = float(first[0] + last[0])
     top = max(missing, float(scores[reach].max()))
     pairs = np.where(reach, np.exp(scores - top), 0.0)
@@ -43,10 +44,16 @@ def spans(
     return [(begin, stop, chance) for (begin, stop), chance in best if chance > 0.01], none / total
 
 
-def options(scores: Floats, places: Sequence[int], absent: float) -> list[float]:
-    """The probability of each choice, in order, and behind them that none is meant."""
-    chances = _softmax(absent, scores[list(places)])
+def options(scores: Sequence[float], absent: float) -> list[float]:
+    """From their scores the probability of each choice, in order, and behind them that none is meant."""
+    chances = _softmax(absent, np.asarray(scores, np.float32))
     return [*map(float, chances[1:]), float(chances[0])]
+
+
+@lru_cache(maxsize=128)
+def _reach(count: int) -> NDArray[np.bool_]:
+    """Of the first and the last word of a run, which pairs are one that is not too long."""
+    return np.tril(np.triu(np.ones((count, count), bool)), _LONGEST_SPAN - 1)
 
 
 def _softmax(absent: float, scores: Floats) -> Floats:

@@ -1,7 +1,8 @@
 """The loop of a child process: frames in, a handler a verb, frames out.
 
-A reader thread takes frames off the socket, so a cancel is seen while native code computes; calls run on the main thread,
-one after another, or, with `threads`, each on its own. When the daemon hangs up, the process ends at once.
+Calls run on the main thread, one after another, or, with `threads`, each on its own. Frames are taken off the socket by a reader
+thread, so a cancel is seen while native code computes, and the process ends as soon as the daemon hangs up; where calls are too
+short for that (`brief`) the main thread reads them itself, which saves two changes of thread a call.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,21 @@ class Connection:
         self._calls.pop(call.id, None)
         self.send(frame)
 
-    def read_forever(self) -> None:
-        """The reader thread. Ends the process when the daemon is gone."""
+    def calls(self) -> Iterator[Call]:
+        """As they come, until the daemon is gone."""
         decoder = FrameDecoder()
         while data := self._receive():
             for kind, call_id, *rest in decoder.feed(data):
                 if kind == "call":
                     call = self._calls[call_id] = Call(self, call_id, *rest)
-                    self.inbox.put(call)
+                    yield call
                 elif kind == "cancel" and (running := self._calls.get(call_id)):
                     running.cancelled.set()
+
+    def read_forever(self) -> None:
+        """The reader thread. Ends the process when the daemon is gone."""
+        for call in self.calls():
+            self.inbox.put(call)
         os._exit(0)
 
     def _receive(self) -> bytes:
@@ -112,8 +118,14 @@ def arguments(argv: Sequence[str] | None = None) -> tuple[Connection, list[str]]
     return Connection(known.fd), rest
 
 
-def serve(connection: Connection, handlers: Mapping[str, Handler], *, threads: bool = False) -> None:
+def serve(
+    connection: Connection, handlers: Mapping[str, Handler], *, threads: bool = False, brief: bool = False
+) -> None:
     """Serve until the daemon hangs up. Never returns."""
+    if brief:
+        for call in connection.calls():
+            connection.run(call, handlers.get(call.verb))
+        os._exit(0)
     threading.Thread(target=connection.read_forever, name="reader", daemon=True).start()
     while True:
         call = connection.inbox.get()

@@ -102,9 +102,8 @@ async def test_a_sentence_is_read_the_same_beside_other_tools(child: Child) -> N
     await child.call("teach", {"key": "all", "tools": TOOLS})
     [alone] = (await child.call("understand", {**asked, "key": "one"}))["tools"]
     among = next(t for t in (await child.call("understand", {**asked, "key": "all"}))["tools"] if t["index"] == 1)
-    assert among["act"] == pytest.approx(
-        alone["act"], abs=1.0
-    )  # the cards' padding is masked; int8 scales differ a little
+    # The cards' padding is masked; the scales of int8 activations are those of a run, and differ a little.
+    assert among["act"] == pytest.approx(alone["act"], abs=1.5)
 
 
 async def test_a_long_sentence_says_that_it_was_cut(child: Child) -> None:
@@ -130,7 +129,7 @@ def broken(tmp_path: Path, name: str, content: bytes | None) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["encoder.onnx", "glance.onnx", "reader.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["encoder.onnx", "ground.onnx", "glance.onnx", "reader.onnx", "tokenizer.json"])
 @pytest.mark.parametrize("how", ["truncated", "noise", "empty"])
 async def test_a_broken_file_is_named(tmp_path: Path, name: str, how: str) -> None:
     whole = (BUNDLED / name).read_bytes()
@@ -154,6 +153,17 @@ async def test_a_file_that_lies_about_what_it_is(tmp_path: Path) -> None:
     async with Child(MODULE) as child:
         with pytest.raises(ModelBroken, match="tokenizer"):
             await child.call("load", {"path": str(folder), "threads": 1})
+
+
+async def test_vectors_are_held_and_searched(child: Child) -> None:
+    rows = np.eye(3, 8, dtype=np.int8) * 127
+    ids = np.array([4, 7, 9], np.int64)
+    wanted = {"key": "notes", "vector": rows[1].astype("<f4").tobytes(), "k": 1}
+    assert await child.call("search", {**wanted, "stamp": [9, 3]}) == {"known": False, "stamp": [0, 0]}
+    held = await child.call("hold", {"key": "notes", "after": 0, "ids": ids.tobytes(), "rows": rows.tobytes()})
+    assert held == {"stamp": [9, 3]}
+    found = await child.call("search", {**wanted, "stamp": [9, 3]})
+    assert found == {"known": True, "found": [[7, pytest.approx(1.0)]]}
 
 
 async def test_it_opens_no_socket(child: Child) -> None:

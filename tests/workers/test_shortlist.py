@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edged.workers.shortlist import Shortlist, unit_words
+from edged.workers.shortlist import Shortlist, Words
 
 Floats = NDArray[np.float32]
 EYE = np.eye(8, dtype=np.float32)
@@ -35,5 +35,7 @@ def test_a_tool_has_a_bounded_number_of_words() -> None:
 
 def test_words_are_unit_vectors_between_the_ends() -> None:
     tops = np.array([[9, 9], [3, 4], [0, 2], [9, 9]], np.float32)
-    assert unit_words(tops) == pytest.approx(np.array([[0.6, 0.8], [0, 1]]))
-    assert len(unit_words(tops[:2])) == 2  # an empty sentence has only its ends
+    assert Words().of(tops) == pytest.approx(np.array([[0.6, 0.8], [0, 1]]))
+    assert len(Words().of(tops[:2])) == 2  # an empty sentence has only its ends
+    turned = Words(np.array([[0, 1], [1, 0]], np.float32))
+    assert turned.of(tops) == pytest.approx(np.array([[0.8, 0.6], [1, 0]]))

@@ -69,7 +69,7 @@ class Groups:
         self._beyond_words, self._beyond = read_beyond(beyond)
         self._near = near
         phrases = [p for f in self.fields for v in f.vocabularies.values() for p in v]
-        self._words = sorted({word for phrase in phrases for word in phrase.split() if len(word) > 2})
+        self.words = sorted({word for phrase in phrases for word in phrase.split() if len(word) > 2})
         self._home = {id(tool): f for f in self.fields for tool in f.tools}
         others = sum(len(f.tools) for f in self.fields if f.name != "shipped")
         self._weights = [
@@ -117,7 +117,7 @@ class Groups:
                 chosen.append(other)
         chosen.append(tool)
         rng.shuffle(chosen)
-        return [declare(rng, tool, self._words) for tool in chosen]
+        return [declare(rng, tool, self.words) for tool in chosen]
 
     # the kinds
 
@@ -127,7 +127,7 @@ class Groups:
         if rng.random() < 0.18 and ask in tool.asks:
             strange = rng.random() < 0.35
             if strange:
-                shown = declare(rng, tool, self._words, {p.key for p in tool.params if p.kind != "choice"})
+                shown = declare(rng, tool, self.words, {p.key for p in tool.params if p.kind != "choice"})
             ask = _by_name(rng, shown, ask, whole=strange or rng.random() < 0.4)
         said = self._say(rng, tool.params, Ask(self._aside(rng, dress(rng, ask.text)), ask.fixed))
         spans: dict[int, Span] = {}
@@ -184,7 +184,7 @@ class Groups:
         """Now and then a remark around a sentence, with a thing in it that is no argument."""
         if rng.random() >= 0.08:
             return text
-        thing = " ".join(rng.choice(self._words) for _ in range(rng.choice((1, 1, 2))))
+        thing = " ".join(rng.choice(self.words) for _ in range(rng.choice((1, 1, 2))))
         return rng.choice(ASIDES).format(text.rstrip("?!."), thing)
 
     def beyond_one(self, rng: random.Random) -> str:
@@ -221,7 +221,7 @@ class Groups:
         if coded:
             text = _code(rng, rng.choice(param.of) if param.kind == "code" else rng.choice(CODES))
         else:
-            text = self._phrase(rng, self._words if param.kind == "code" else param.of)
+            text = self._phrase(rng, self.words if param.kind == "code" else param.of)
         chance = rng.random()
         return text.title() if chance < 0.05 else text.lower() if chance < 0.12 else text
 
@@ -230,13 +230,13 @@ class Groups:
         if chance < 0.7:
             return rng.choice(vocabulary)
         if chance < 0.85:
-            return " ".join(rng.choice(self._words) for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4))))
+            return " ".join(rng.choice(self.words) for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4))))
         if chance < 0.92:
             coined = "".join(rng.choice(SYLLABLES) for _ in range(rng.choice((2, 3))))
-            return rng.choice((coined, f"{coined} {rng.choice(self._words)}", f"{rng.choice(self._words)} {coined}"))
+            return rng.choice((coined, f"{coined} {rng.choice(self.words)}", f"{rng.choice(self.words)} {coined}"))
         if chance < 0.96:
             return f"{rng.choice(vocabulary)} {rng.randint(1, 24)}"
-        return f"{rng.choice(self._words)} {rng.choice(vocabulary)}"
+        return f"{rng.choice(self.words)} {rng.choice(vocabulary)}"
 
 
 def _other_units(rng: random.Random, template: str) -> tuple[str, dict[str, str]]:
