@@ -42,7 +42,7 @@ _TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they le
 _AT_ONCE = 2  # tools, before asking whether one is clear
 _CLEAR = 5.0  # a score against 0 that no other tool is likely to beat
 _BEHIND = 8.0  # a score so far behind the best that likeness does not make up for it, and nobody will ask what was read
-_DULL = -2.5  # a glance's score below which a tool is not meant: half of the wrong ones and 1 in 200 of the right ones
+_DULL = -2.5  # a glance's score below which a tool is not meant: half of the wrong ones, and none of 120 right ones
 
 
 @dataclass(frozen=True, slots=True)
