@@ -6,7 +6,7 @@ half (`read`), which also points at the arguments. Cards of one run are padded t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
@@ -17,7 +17,7 @@ import numpy as np
 
 from edged.workers.encoding import Floats, session
 from edged.workers.reading import options, spans
-from edged.workers.values import Reading, wanted
+from edged.workers.values import Reading, time_unit, wanted
 from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
 
 __all__ = ["PARTS", "CrossEncoder", "Glance", "Row", "Tool"]
@@ -32,6 +32,7 @@ class Tool:
 
     def __init__(self, tokens: CardTokens, ground: Floats, slots: Sequence[dict[str, Any]] = ()) -> None:
         self.tokens, self.ground, self.slots = tokens, ground, wanted(slots)
+        self.choices: list[Sequence[str]] = [slot["choices"] for slot in slots]
         self.marks = (*tokens.slots, *chain.from_iterable(tokens.choices))  # where the heads point besides the sentence
 
 
@@ -60,17 +61,38 @@ class Row:
 
     def slots(self, text: str, tokens: SentenceTokens, now: datetime) -> list[dict[str, Any]]:
         """Of each parameter that the card has: {options}, or {spans, absent, stated}."""
-        said, length = Reading(text, self.tool.slots, now), len(tokens.ids)
+        length, chances = len(tokens.ids), self._options(len(tokens.ids))
+        said = Reading(text, self.tool.slots, now, self._units(chances))
         found: list[dict[str, Any]] = []
-        told = iter(self.option[length + len(self.tool.tokens.slots) :])
         for at, choices in enumerate(self.tool.tokens.choices):
             absent = float(self.absent[at])
             if choices:
-                found.append({"options": options(list(islice(told, len(choices))), absent)})
+                found.append({"options": chances[at]})
                 continue
             heads = self.start[at, :length], self.end[at, :length], self.inside[at, :length]
             places, missing = spans(text, tokens.offsets, *heads, absent)
             found.append({"spans": said.spans(at, places), "absent": missing, "stated": said.stated(at)})
+        return found
+
+    def _options(self, length: int) -> dict[int, list[float]]:
+        """Of each parameter with choices their chances; the sentence has `length` tokens."""
+        told = iter(self.option[length + len(self.tool.tokens.slots) :])
+        return {
+            at: options(list(islice(told, len(choices))), float(self.absent[at]))
+            for at, choices in enumerate(self.tool.tokens.choices)
+            if choices
+        }
+
+    def _units(self, chances: Mapping[int, Sequence[float]]) -> dict[int, str]:
+        """What each number counts whose unit of time is the likeliest of some choices."""
+        found: dict[int, str] = {}
+        for at, slot in enumerate(self.tool.slots):
+            by = slot.measured
+            if by is not None and by in chances:
+                *choices, _ = chances[by]
+                best = max(range(len(choices)), key=choices.__getitem__)
+                if unit := time_unit(self.tool.choices[by][best]):
+                    found[at] = unit
         return found
 
 

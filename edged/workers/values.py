@@ -18,7 +18,7 @@ from edged.workers.durations import TIME_UNITS, Duration, durations, iso
 from edged.workers.listing import Matched, listing
 from edged.workers.numerals import Number, numbers
 
-__all__ = ["Reading", "Wanted", "wanted"]
+__all__ = ["Reading", "Wanted", "time_unit", "wanted"]
 
 _MOMENTS: dict[str, Callable[[str, datetime], str | None]] = {
     "date": moments.day,
@@ -36,9 +36,10 @@ Span = tuple[int, int, float, list[Any]]
 
 class Wanted:
     """One parameter: what values it takes. `unit`: the unit of time that its name tells; `shared`: another has another one.
-    `twin`: another takes values of the same list. `alone`: no other takes a number."""
+    `twin`: another takes values of the same list. `alone`: no other takes a number. `measured`: which other, a choice of units of
+    time, says what the number counts."""
 
-    __slots__ = ("alone", "kind", "list", "most", "shared", "twin", "unit")
+    __slots__ = ("alone", "kind", "list", "measured", "most", "shared", "twin", "unit")
 
     def __init__(self, slot: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> None:
         self.kind: str = slot["kind"]
@@ -47,6 +48,7 @@ class Wanted:
         self.alone = not any(other["kind"] in _NUMERIC for other in others)
         self.unit = _unit(slot)
         self.shared = any(_unit(other) not in (None, self.unit) for other in others)
+        self.measured: int | None = None
         self.twin = any(other["kind"] == "list" and list(other["values"]) == list(slot["values"]) for other in others)
         if self.kind in _MOMENTS:
             moments.prepare()
@@ -54,14 +56,27 @@ class Wanted:
 
 def wanted(slots: Sequence[Mapping[str, Any]]) -> list[Wanted]:
     """`slots`: {text, choices, kind, values, most} for each parameter of one tool."""
-    return [Wanted(slot, [other for other in slots if other is not slot]) for slot in slots]
+    found = [Wanted(slot, [other for other in slots if other is not slot]) for slot in slots]
+    units = [at for at, slot in enumerate(slots) if slot["choices"] and all(map(time_unit, slot["choices"]))]
+    for slot in found:
+        if slot.kind in _NUMERIC and slot.alone and slot.unit is None and len(units) == 1:
+            slot.measured = units[0]
+    return found
+
+
+def time_unit(choice: str) -> str | None:
+    """The unit of time that a choice is: "minutes" is "minute"."""
+    return next((unit for unit in TIME_UNITS if choice.lower() in (unit, f"{unit}s")), None)
 
 
 class Reading:
-    """One sentence held against the parameters of one tool. `now` is local time."""
+    """One sentence held against the parameters of one tool. `now` is local time. `units`: of a number that is `measured` by a
+    choice, which one it is: "half an hour" is 30 of "minutes"."""
 
-    def __init__(self, text: str, slots: Sequence[Wanted], now: datetime) -> None:
-        self._text, self._slots, self._now = text, slots, now
+    def __init__(
+        self, text: str, slots: Sequence[Wanted], now: datetime, units: Mapping[int, str] | None = None
+    ) -> None:
+        self._text, self._slots, self._now, self._units = text, slots, now, units or {}
         self._matched: list[Matched | None] = [slot.list.match(text) if slot.list else None for slot in slots]
         self._numbers: list[Number] = []
         self._durations: tuple[Duration, ...] = ()
@@ -77,7 +92,7 @@ class Reading:
         if slot.list and matched:
             return (matched.at(begin, end, slot.twin)[2] or slot.list.misspelt(words))[:_MOST_NAMED]
         if slot.kind in _NUMERIC:
-            value = self._number(slot, (begin, end))
+            value = self._number(index, (begin, end))
             return [] if value is None else [value]
         if slot.kind == "duration":
             said = [d for d in self._durations if _meets((begin, end), [(d.begin, d.end)])]
@@ -107,17 +122,23 @@ class Reading:
         if slot.kind not in _NUMERIC:
             return []
         plain = [(n.begin, n.end) for n in self._numbers if not n.ordinal and not (n.ranged and slot.alone)]
-        timed = [(d.begin, d.end) for d in self._durations] if slot.unit and not slot.shared else []
+        timed = [(d.begin, d.end) for d in self._durations] if self._unit(index) else []
         places = timed + [place for place in plain if not _meets(place, timed)]
-        found = [(begin, end, self._number(slot, (begin, end))) for begin, end in sorted(places)]
+        found = [(begin, end, self._number(index, (begin, end))) for begin, end in sorted(places)]
         fits = (int,) if slot.kind == "integer" else (int, float)  # what nobody points at has to fit at least
         return [(begin, end, [value]) for begin, end, value in found if isinstance(value, fits)]
 
-    def _number(self, slot: Wanted, place: Place) -> int | float | None:
-        if slot.unit and not slot.shared:
+    def _unit(self, index: int) -> str | None:
+        """What the number counts, where that is sure."""
+        slot = self._slots[index]
+        return self._units.get(index) or (None if slot.shared else slot.unit)
+
+    def _number(self, index: int, place: Place) -> int | float | None:
+        slot, unit = self._slots[index], self._unit(index)
+        if unit:
             said = [d for d in self._durations if _meets(place, [(d.begin, d.end)])]
             if said:
-                return said[0].count(slot.unit) if len(said) == 1 else None
+                return said[0].count(unit) if len(said) == 1 else None
         inside = [n for n in self._numbers if _meets(place, [(n.begin, n.end)])]
         if slot.unit and slot.shared:
             inside = [n for n in inside if self._unit_behind(n) == slot.unit] or inside

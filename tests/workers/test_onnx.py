@@ -96,6 +96,17 @@ async def test_pointed_words_come_with_their_value(child: Child) -> None:
     assert [values for *_, values in minutes["stated"]] == [[30]]
 
 
+async def test_half_an_hour_is_thirty_minutes(child: Child) -> None:
+    """Whichever unit the reader takes: the number is counted in it."""
+    slots = [slot("amount number", "number"), slot("unit", "option", ["seconds", "minutes", "hours"])]
+    timer = {**TOOLS[1], "slots": slots}
+    await child.call("teach", {"key": "k", "tools": [timer]})
+    seen = await child.call("understand", {"text": "start a timer for half an hour", "key": "k", "most": 1})
+    amount, unit = seen["tools"][0]["slots"]
+    chosen = max(range(3), key=unit["options"].__getitem__)
+    assert amount["spans"][0][3] == [(1800, 30, 0.5)[chosen]]
+
+
 async def test_a_sentence_is_read_the_same_beside_other_tools(child: Child) -> None:
     asked = {"text": "start a timer for 5 minutes", "most": 4}
     await child.call("teach", {"key": "one", "tools": TOOLS[1:2]})

@@ -37,6 +37,30 @@ def said(kind: str, case: str, **facts: Any) -> tuple[Any, Any]:
     return [str(value) for value in found], [expected] if expected else []
 
 
+@pytest.mark.parametrize(
+    ("words", "unit", "count"),
+    [
+        ("half an hour", "minute", 30),
+        ("half an hour", "hour", 0.5),
+        ("90 seconds", "second", 90),
+        ("two hours", "minute", 120),
+    ],
+)
+def test_a_number_counts_the_unit_that_was_chosen(words: str, unit: str, count: float) -> None:
+    slots = wanted([slot("number", "amount number"), {**slot("option"), "choices": ["seconds", "minutes", "hours"]}])
+    assert slots[0].measured == 1
+    text = f"wake me in {words}"
+    assert Reading(text, slots, NOW, {0: unit}).at(0, 11, len(text)) == [count]
+
+
+def test_what_is_no_choice_of_units_measures_nothing() -> None:
+    colours = {**slot("option"), "choices": ["minutes", "red"]}
+    assert wanted([slot("number"), colours])[0].measured is None
+    units = {**slot("option"), "choices": ["minutes", "hours"]}
+    assert [s.measured for s in wanted([slot("number"), slot("integer"), units])][:2] == [None, None]
+    assert wanted([slot("integer", "minutes number"), units])[0].measured is None
+
+
 @pytest.mark.parametrize("case", NUMBERS)
 def test_numbers(case: str) -> None:
     found, expected = said("number", case)

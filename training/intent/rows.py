@@ -200,7 +200,8 @@ class Groups:
 
     def _say(self, rng: random.Random, params: Sequence[Param], ask: Ask) -> _Said:
         by_key, fixed, spans = {p.key: p for p in params}, dict(ask.fixed), {}
-        template, lengths = _other_units(rng, ask.text)
+        # where the unit is an argument of its own it has to be the one that is said
+        template, lengths = (ask.text, {}) if ask.fixed else _other_units(rng, ask.text)
         text, end = "", 0
         for found in _SLOT.finditer(template):
             param = by_key[found[1]]
