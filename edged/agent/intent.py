@@ -67,12 +67,14 @@ class AskBack:
 class PassOn:
     """Not sure enough: for the language model, with the likely `tools`, best first, and the `guess` that was not sure enough where
     it is complete. `several`: more than one thing is asked, which no local tier does: half of a request done in silence is worse
-    than none. `unread`: the tool needs what no reader reads."""
+    than none. `unread`: the tool needs what no reader reads. `lacks`: the tool is clear, but something that it needs cannot be read
+    off ("the attic" where there is none): a model may know better, or else the caller."""
 
     tools: tuple[str, ...]
     several: bool = False
     guess: ToolCall | None = None
     unread: bool = False
+    lacks: AskBack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,11 @@ def decide(
         return PassOn(made.likely, unread=True)
     read = made.read
     call = ToolCall(_CALL, made.spec.name, read.values)
-    if made.sure < (weights.sure if made.spec.idempotent else weights.effect):
-        return PassOn(made.likely, guess=None if read.missing else call)
-    if read.missing:
-        return AskBack(made.spec.name, read.values, read.missing, read.among)
-    return Act(call, made.sure)
+    asked = AskBack(made.spec.name, read.values, read.missing, read.among) if read.missing else None
+    limit = weights.sure if made.spec.idempotent else weights.effect
+    if made.sure < limit:
+        return PassOn(made.likely, guess=None if asked else call, lacks=asked if made.act >= limit else None)
+    return asked or Act(call, made.sure)
 
 
 @dataclass(frozen=True, slots=True)

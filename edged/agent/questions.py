@@ -14,20 +14,24 @@ __all__ = ["without_model"]
 def without_model(decided: Decision | None, has_model: bool, dialect: Dialect) -> Escalate | None:
     """Why the device is done with the request, if it is. Where the reader is in doubt, the bundled model is no help."""
     match decided:
-        case AskBack(_, _, missing, among) if among:
-            return Escalate("missing_argument", f"Which {missing[0].replace('_', ' ')}: {_either(among)}?")
-        case AskBack(tool, _, missing):
-            lacking = " and ".join(name.replace("_", " ") for name in missing)
-            return Escalate("missing_argument", f"Which {lacking} is meant, for {tool.replace('_', ' ')}?")
+        case AskBack():
+            return _which(decided)
         case PassOn(several=True):
             return Escalate("several_requests", "That is more than one thing. Please ask for one at a time.")
         case NoTool():
             return Escalate("no_tool_fits", "No tool on this device fits the request.")
         case PassOn(unread=unread) if not has_model or not (dialect.sound or unread):
-            return Escalate("unsure", _did_you_mean(decided))
+            return _which(decided.lacks) if decided.lacks else Escalate("unsure", _did_you_mean(decided))
         case None if not has_model:
             return Escalate("no_tool_fits", "No pattern of this agent fits the request.")
     return None
+
+
+def _which(asked: AskBack) -> Escalate:
+    if asked.among:
+        return Escalate("missing_argument", f"Which {asked.missing[0].replace('_', ' ')}: {_either(asked.among)}?")
+    lacking = " and ".join(name.replace("_", " ") for name in asked.missing)
+    return Escalate("missing_argument", f"Which {lacking} is meant, for {asked.tool.replace('_', ' ')}?")
 
 
 def _did_you_mean(unsure: PassOn) -> str:

@@ -189,6 +189,8 @@ class Router:
             return
         if isinstance(decided, AskBack):
             self._asked.note(conversation, Question(decided.said or request.text))
+        elif isinstance(decided, PassOn) and step.reason == "missing_argument":
+            self._asked.note(conversation, Question(request.text))
         elif isinstance(decided, PassOn) and decided.guess and step.reason == "unsure" and not self.may_escalate(agent):
             self._asked.note(conversation, Question(request.text, decided.guess))
 

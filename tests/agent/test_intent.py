@@ -140,7 +140,11 @@ def test_an_open_choice_is_asked_though_it_is_optional() -> None:
 
 def test_what_is_pointed_at_must_be_a_value() -> None:
     decided = run(seen(LIGHT, 9.0, [at("turn on the chandelier", "chandelier"), ON]))
-    assert isinstance(decided, AskBack | PassOn)
+    assert isinstance(decided, PassOn) and decided.guess is None
+    assert decided.lacks == AskBack("switch", {"state": "on"}, ("device",))
+    chandelier = at("turn on the chandelier", "chandelier")
+    doubtful = run(seen(LIGHT, 0.4, [chandelier, ON]), seen(TIMER, 0.3, [UNSAID, UNSAID]))
+    assert isinstance(doubtful, PassOn) and doubtful.lacks is None
 
 
 def test_words_serve_one_parameter() -> None:
