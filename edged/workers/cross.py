@@ -22,7 +22,7 @@ from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
 
 __all__ = ["PARTS", "CrossEncoder", "Glance", "Row", "Tool"]
 
-_AT_ONCE = 2  # rows of a run
+_AT_ONCE = 1  # rows of a run: int8 activations have the scales of a run, and with two a tool depends on its neighbour
 PARTS = ("ground.onnx", "glance.onnx", "reader.onnx")
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
