@@ -45,7 +45,7 @@ async def ask(pool: Pool, sample: Sample) -> tuple[turn.Transcript, turn.Step]:
 
 async def _generate(pool: Pool, transcript: turn.Transcript, step: turn.Step) -> tuple[turn.Transcript, turn.Step]:
     assert isinstance(step, turn.Generate)
-    made = Generation("bundled", step.messages, step.tools, step.grammar, step.max_tokens)
+    made = Generation("bundled", step.messages, step.tools, step.grammar, max_tokens=step.max_tokens)
     return turn.on_generated(transcript, await pool.generate(made))
 
 

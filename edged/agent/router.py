@@ -52,7 +52,7 @@ class Lessons(Protocol):
 class Router:
     """All agents of the device and the ways to answer for them. `cloud` is None where none is configured.
 
-    `dialects` maps a model's name to its dialect's name; what is not named speaks "hermes". `phrases` are the plugins' sentence
+    `dialects` maps a model's name to its dialect's name; what is not named speaks "json". `phrases` are the plugins' sentence
     patterns, tried after the agent's own. `lessons` keep what callers confirm. Raises ConfigError for patterns that cannot be read.
     """
 
@@ -162,7 +162,7 @@ class Router:
 
         A request that is no call by itself may be the answer to the question that is open.
         """
-        if self._reader is None or Tier.INTENT not in agent.tiers:
+        if self._reader is None or not specs or Tier.INTENT not in agent.tiers:
             return None
         if open_ is not None and open_.call is not None and is_yes(request.text):
             return Act(open_.call, 1.0)
@@ -236,7 +236,7 @@ class Router:
     async def _dialect(self, model: str) -> Dialect:
         if model not in self._spoken:  # a thread, since the first look at a large model file takes seconds
             name = await asyncio.to_thread(self._dialects, model)
-            self._spoken[model] = DIALECTS.get(name, DIALECTS["hermes"])
+            self._spoken[model] = DIALECTS.get(name, DIALECTS["json"])
         return self._spoken[model]
 
     async def _past(self, request: Request, agent: Agent) -> tuple[Message, ...]:

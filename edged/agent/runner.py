@@ -10,7 +10,7 @@ from typing import Protocol
 from edged.agent import turn
 from edged.agent.turn import Answer, CallTools, Escalate, Generate, Transcript
 from edged.domain.messages import Reply, ReplyStatus, Request, Stage, Tier, ToolCall, ToolResult, Usage
-from edged.domain.ports import ChatModel, Generation
+from edged.domain.ports import ChatModel, Completion, Generation
 from edged.domain.resources import ToolSpec
 
 __all__ = ["Effects", "Outcome", "Runner", "Toolbox", "reflex_reply"]
@@ -44,6 +44,20 @@ class _Tally:
     stages: list[Stage] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     model: str | None = None
+    first_token: float | None = None
+    dropped: int = 0
+
+    def add(self, completion: Completion, model: str) -> None:
+        self.usage += completion.usage
+        self.model = completion.model or model
+        self.dropped += completion.dropped_messages
+        waited = completion.queued_seconds + completion.load_seconds
+        if self.first_token is None and completion.usage.completion:
+            self.first_token = waited + completion.prefill_seconds
+        self.took("queue", completion.queued_seconds)
+        self.took("load", completion.load_seconds)
+        self.took("prefill", completion.prefill_seconds)
+        self.took("decode", completion.decode_seconds)
 
     def took(self, name: str, seconds: float) -> None:
         if seconds > 0:
@@ -81,12 +95,7 @@ class Runner:
                     completion = await model.generate(
                         self._generation(request, transcript, step, deadline_monotonic, on_text)
                     )
-                    tally.usage += completion.usage
-                    tally.model = completion.model or transcript.agent.model
-                    tally.took("queue", completion.queued_seconds)
-                    tally.took("load", completion.load_seconds)
-                    tally.took("prefill", completion.prefill_seconds)
-                    tally.took("decode", completion.decode_seconds)
+                    tally.add(completion, transcript.agent.model)
                     transcript, step = turn.on_generated(transcript, completion)
                 case CallTools(calls):
                     results = await self.call(
@@ -147,11 +156,15 @@ class Runner:
             tools=step.tools,
             grammar=step.grammar,
             max_tokens=step.max_tokens,
+            agent=transcript.agent.name,
+            fixed=step.fixed,
+            adapter=transcript.agent.adapter,
+            overflow=transcript.agent.overflow,
             priority=request.priority,
             deadline_monotonic=deadline,
             request_id=request.key,
-            # a local draft may still be replaced by the bare result, so only the cloud's text is streamed as it comes
-            on_text=on_text if step.spoken and transcript.free else None,
+            # a local draft of a result may still be replaced by the bare result; what no grammar binds is the answer itself
+            on_text=on_text if step.spoken and step.grammar is None else None,
         )
 
 
@@ -168,6 +181,8 @@ def _reply(request: Request, transcript: Transcript, tally: _Tally, text: str) -
         stages=tuple(tally.stages),
         usage=tally.usage,
         model=tally.model,
+        first_token_seconds=tally.first_token,
+        dropped_messages=tally.dropped,
     )
 
 

@@ -1,6 +1,7 @@
 """One request's conversation with a model, as a pure state machine: transcript and event in, next step out.
 
-A local model chooses one call (or says that nothing fits) under a grammar, and words the result where the tool has no template.
+A local model chooses one call (or says that nothing fits) under a grammar, and words the result where the tool has no template;
+one that has no tools to choose from just answers.
 The cloud is a free model: it may call several tools, in several rounds, and its text is the answer. No await, no clock, no log.
 """
 
@@ -24,13 +25,15 @@ __all__ = ["Answer", "CallTools", "Escalate", "Generate", "Step", "Transcript", 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Ask the model. `spoken` says that its text is (a draft of) the answer and may be streamed."""
+    """Ask the model. `spoken` says that its text is (a draft of) the answer; without a grammar it is the answer itself. The first
+    `fixed` messages are the agent's own and the same in all its requests."""
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     grammar: str | None
     max_tokens: int
     spoken: bool = False
+    fixed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,11 @@ class Transcript:
     def free(self) -> bool:
         return self.tier is Tier.CLOUD
 
+    @property
+    def chats(self) -> bool:
+        """A local model that is of use for more than choosing, and has nothing to choose from."""
+        return not self.free and not self.specs and self.dialect.sound
+
     def spec(self, name: str) -> ToolSpec | None:
         return next((spec for spec in self.specs if spec.name == name), None)
 
@@ -91,7 +99,7 @@ def begin(transcript: Transcript) -> tuple[Transcript, Step]:
     """The first step."""
     if transcript.chosen is not None:
         return _call(transcript, (transcript.chosen,), "")
-    if not transcript.free and not transcript.specs:
+    if not transcript.free and not transcript.specs and not transcript.chats:
         return transcript, Escalate("no_tool_fits", "This agent has no tools on this device.")
     return _generate(transcript)
 
@@ -102,13 +110,15 @@ def on_generated(transcript: Transcript, completion: Completion) -> tuple[Transc
         return transcript, Answer(_worded(transcript, completion.text))
     if transcript.free and completion.tool_calls:
         return _call(transcript, completion.tool_calls, completion.text)
-    if transcript.free:
+    if transcript.free or transcript.chats:
         return transcript, Answer(completion.text.strip())
     if completion.finish_reason == "length":
         return transcript, Escalate("malformed", "The local model did not come to an end.")
-    parsed = parse(completion.text, f"call-{transcript.generations}")
+    parsed = parse(completion.text, f"call-{transcript.generations}", transcript.dialect)
+    if parsed.malformed:
+        return transcript, Escalate("malformed", "The local model gave no usable answer.")
     if parsed.calls:
-        return _call(transcript, parsed.calls, "")
+        return _call(transcript, parsed.calls, parsed.text)
     if parsed.wanted is not None:
         lacking = " and ".join(name.replace("_", " ") for name in parsed.missing)
         return transcript, Escalate("missing_argument", f"The request does not say which {lacking} is meant.")
@@ -140,12 +150,15 @@ def _generate(transcript: Transcript) -> tuple[Transcript, Step]:
         if transcript.phase == "word":
             return transcript, Answer(_worded(transcript, ""))
         return transcript, Escalate("too_many_steps", f"No answer after {transcript.generations} steps.")
+    loose = transcript.free or transcript.chats
+    messages = _messages(transcript)
     step = Generate(
-        messages=_messages(transcript),
+        messages=messages,
         tools=transcript.specs,
-        grammar=None if transcript.free else _grammar(transcript),
+        grammar=None if loose else _grammar(transcript),
         max_tokens=transcript.agent.max_tokens * (8 if transcript.free else 1),
-        spoken=transcript.free or transcript.phase == "word",
+        spoken=loose or transcript.phase == "word",
+        fixed=int(messages[0].role == "system"),
     )
     return replace(transcript, generations=transcript.generations + 1), step
 
@@ -158,7 +171,9 @@ def _grammar(transcript: Transcript) -> str:
 
 
 def _messages(transcript: Transcript) -> tuple[Message, ...]:
-    system = (Message("system", transcript.agent.instructions),) if transcript.agent.instructions else ()
+    hint = transcript.dialect.hint if transcript.specs and not transcript.free else ""
+    told = "\n\n".join(part for part in (transcript.agent.instructions, hint) if part)
+    system = (Message("system", told),) if told else ()
     return (*system, *transcript.history, Message("user", transcript.text), *transcript.added)
 
 

@@ -13,11 +13,13 @@ __all__ = [
     "Cancelled",
     "CloudUnreachable",
     "ConfigError",
+    "ContextOverflow",
     "DeadlineExceeded",
     "DropRejected",
     "EdgedError",
     "EngineCrashed",
     "Forbidden",
+    "GenerationFailed",
     "ModelBroken",
     "ModelWontFit",
     "NotFound",
@@ -81,6 +83,12 @@ class TooLarge(BadRequest):
     code = "too_large"
 
 
+class ContextOverflow(BadRequest):
+    """The prompt is longer than the model reads; nothing was cut."""
+
+    code = "context_overflow"
+
+
 class Cancelled(BadRequest):
     """The caller took the request back."""
 
@@ -127,6 +135,12 @@ class EngineCrashed(Unavailable):
     """A model's worker ended while it held the request; the attempt is lost, the request is not."""
 
     code = "engine_crashed"
+
+
+class GenerationFailed(Unavailable):
+    """One generation broke in its worker; the others there go on."""
+
+    code = "generation_failed"
 
 
 class PowerSaving(Unavailable):

@@ -170,7 +170,11 @@ class ReplyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request. `energy_joules` is None where the device has no meter."""
+    """The answer to a request. `energy_joules` is None where the device has no meter.
+
+    `first_token_seconds` is how long a model took to its first token, waiting and loading included; None where none was asked.
+    `dropped_messages` is how many of the conversation's the agent's overflow policy left out.
+    """
 
     request_id: str
     agent: str
@@ -186,6 +190,8 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     model: str | None = None
     energy_joules: float | None = None
+    first_token_seconds: float | None = None
+    dropped_messages: int = 0
 
     def to_wire(self) -> dict[str, Any]:
         wire = asdict(self)

@@ -74,7 +74,8 @@ class Agent:
 
     `tools` are names of tools or "plugin.*". `reflexes`, `lists` and `rules` are those of a `Phrasebook`. `escalate`
     "never" is what an operator writes as `local_only = true`. `max_steps` bounds generations, `deadline` is seconds. With `learn`
-    a call that a caller confirmed teaches what the sentence meant.
+    a call that a caller confirmed teaches what the sentence meant. `adapter` is one of the model's; `overflow` is what becomes of a
+    conversation that outgrows the model's context.
     """
 
     name: str
@@ -91,6 +92,8 @@ class Agent:
     memory: int = 0
     language: str = "en"
     learn: bool = False
+    adapter: str | None = None
+    overflow: Literal["error", "drop_oldest"] = "error"
     lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,6 +122,8 @@ class ModelSpec:
     """A model the configuration names. `path` is absolute, or "bundled". Counts of tokens and threads; 0 means automatic.
 
     A "language" model is a GGUF file that generates; an "encoder" is a folder of ONNX files that embeds and reads sentences.
+    `streams` generations run at once; `cache_length` tokens is what the KV cache holds for all of them together, 0 for as
+    much as one may need. `adapters` are LoRA files by name. `snapshot_bytes` bounds the computed prefixes that are kept on disk.
     """
 
     name: str
@@ -129,6 +134,11 @@ class ModelSpec:
     threads: int = 0
     keep_alive: float = 300.0
     dialect: str = "auto"
+    streams: int = 8
+    cache_length: int = 0
+    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    snapshot_bytes: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,27 @@ _QUANTIZATIONS = {
     13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS",
     23: "IQ3_XXS", 25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16",
 }  # fmt: skip
-# Marks in a chat template that tell a family's way of writing tool calls; the first hit counts.
-_DIALECTS = (
-    ("<tool_call>", "hermes"),
-    ("<|python_tag|>", "llama3"),
-    ("[TOOL_CALLS]", "mistral"),
-    ("functools[", "phi"),
+# What in a chat template tells a family's way of writing tool calls (`agent/dialects`): all of the first texts and none of the
+# second. The first row that fits counts; a template that nothing fits is told to write JSON.
+_DIALECTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("edged", ("<escalate>",), ()),
+    ("edged", ("<|tools|>",), ()),
+    ("functiongemma", ("<start_function_call>",), ()),
+    ("gemma4", ("<|tool_call>call:",), ()),
+    ("mistral_args", ("[TOOL_CALLS]", "[ARGS]"), ()),
+    ("mistral", ("[TOOL_CALLS]",), ()),
+    ("granite3", ("<|tool_call|>", "<|start_of_role|>"), ()),
+    ("phi4", ("<|tool|>", "<|/tool|>"), ()),
+    ("functools", ("functools[",), ()),
+    # others put a function's name or one argument a line between the same marks, or a list
+    ("hermes", ("<tool_call>", '"arguments":'), ("<function=", "<arg_key>", "<tool_calls>")),
+    ("gemma", ("<start_of_turn>",), ()),
+    ("smollm3", ("SmolLM", "/no_think"), ()),
+    ("smollm2", ("SmolLM",), ()),
+    ("llama3", ('{"name": function name, "parameters":',), ()),
+    ("llama3", ("<|python_tag|>",), ("<function=",)),
 )
-_F16 = 2
+_KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # an element, its share of the block's scale included
 _PROCESS = 48 << 20  # the worker itself: Python, numpy, llguidance and llama.cpp's code
 
 
@@ -47,7 +60,7 @@ class ModelFacts:
     """What a GGUF file says of itself.
 
     `context_length` is what it was trained for (tokens); `n_head_kv` is the sum over all layers; head dimensions are
-    elements; `digest` is the file's sha256 in hex; `dialect` is how it writes tool calls ("edged", "hermes", ..., "none").
+    elements; `digest` is the file's sha256 in hex; `dialect` is how it writes tool calls ("edged", "hermes", ..., "json").
     """
 
     path: str
@@ -104,11 +117,13 @@ def describe(path: str, state_dir: Path | None = None) -> ModelFacts:
 
 
 def need(facts: ModelFacts, spec: ModelSpec) -> Need:
-    """What the model will hold when resident, in bytes. KV is f16; compute is two activations' worth of the widest rows."""
+    """What the model will hold when resident, in bytes. Compute is two activations' worth of the widest rows, and a row of
+    logits for each stream."""
     context = min(spec.context_length or facts.context_length, facts.context_length)
-    batch = min(spec.batch_size, context)
-    kv = context * facts.n_head_kv * (facts.head_dim_k + facts.head_dim_v) * _F16
-    compute = 4 * (facts.n_vocab + batch * facts.n_embd * 12) + 4 * batch * context
+    cells = max(spec.cache_length, context)
+    batch = min(spec.batch_size, cells)
+    kv = int(cells * facts.n_head_kv * (facts.head_dim_k + facts.head_dim_v) * _KV_BYTES[spec.kv_type])
+    compute = 4 * (spec.streams * facts.n_vocab + batch * facts.n_embd * 12) + 4 * batch * cells
     return Need(facts.file_bytes, kv, compute + _PROCESS)
 
 
@@ -150,9 +165,11 @@ def _dialect(template: str, meta: dict[str, Any]) -> str:
     stated = meta.get("edged.dialect")
     if stated:
         return str(stated)
-    if "<escalate>" in template or "<|tools|>" in template:
-        return "edged"
-    return next((dialect for mark, dialect in _DIALECTS if mark in template), "none")
+    plain = template.replace('\\"', '"')  # templates quote their own strings
+    rows = (
+        name for name, has, lacks in _DIALECTS if all(m in plain for m in has) and not any(m in plain for m in lacks)
+    )
+    return next(rows, "json")
 
 
 def _digest(file: Path, status: os.stat_result, state_dir: Path | None) -> str:

@@ -113,7 +113,7 @@ class Pool:
         async with self._within(deadline_monotonic):
             resident = await self._admit(model, Priority.NORMAL, deadline_monotonic)
             with self._serving(model, "inferences"):
-                return await resident.run(verb, params)
+                return await resident.run(verb, params, Priority.NORMAL.rank)
 
     @contextlib.contextmanager
     def _serving(self, model: str, what: str) -> Iterator[None]:
@@ -147,12 +147,13 @@ class Pool:
         with self._serving(generation.model, "generations"):
             completion = await resident.generate(generation)
         self._meters.count("engine.tokens", completion.usage.completion)
-        return replace(completion, queued_seconds=max(0.0, granted - arrived - loading), load_seconds=loading)
+        queued = completion.queued_seconds + max(0.0, granted - arrived - loading)
+        return replace(completion, queued_seconds=queued, load_seconds=loading)
 
     async def warm(self, name: str) -> None:
         """Load a model now, so that the first request does not pay for it. Raises as `generate` does."""
         resident = await self._admit(name, Priority.LOW, None)
-        resident.release()
+        resident.release(Priority.LOW.rank)
 
     def relieve(self, pressure: Pressure) -> None:
         """SOME: idle models are evicted, at once and as they become idle. FULL: and nothing is loaded. NONE ends both."""
@@ -191,7 +192,7 @@ class Pool:
             return await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                granted.result().release()  # granted in the very moment the caller left
+                granted.result().release(priority.rank)  # granted in the very moment the caller left
             raise
         finally:
             self._waiting.pop(job.id, None)
@@ -218,7 +219,7 @@ class Pool:
     def _do(self, decision: scheduler.Decision) -> None:
         match decision:
             case scheduler.Run(job, model):
-                self._residents[model].take()
+                self._residents[model].take(self._waiting[job].rank)
                 self._waiting[job].granted.set_result(self._residents[model])
             case scheduler.Load(model):
                 self._start(model)
@@ -267,6 +268,7 @@ class Pool:
             clock=self._clock,
             changed=self._tick,
             worker_module=self._module if record.spec.kind == "language" else _ENCODER_MODULE,
+            state_dir=self._state_dir,
         )
         self._residents[name] = resident
         self._meters.count("engine.loads")
@@ -307,4 +309,6 @@ class Pool:
             resident.since,
             resident.load_seconds,
             resident.spec.keep_alive,
+            resident.streams,
+            tuple(resident.ranks),
         )

@@ -43,7 +43,7 @@ class Prover:
         self._module = worker_module
         self._seconds = seconds
         self._wall = wall
-        self._engine = _engine_version()
+        self.engine = _engine_version()
         self._cpu = cpu_digest()
         self._proofs = _read(self._file)
 
@@ -53,7 +53,7 @@ class Prover:
 
     def known(self, digest: str) -> str | None:
         """The remembered mode, or None when the model has to be proven here first."""
-        return next((str(p["mode"]) for p in self._proofs if self._key(p) == (digest, self._engine, self._cpu)), None)
+        return next((str(p["mode"]) for p in self._proofs if self._key(p) == (digest, self.engine, self._cpu)), None)
 
     def forget(self, digest: str) -> None:
         """The proven mode crashed in service: prove it again next time."""
@@ -94,7 +94,7 @@ class Prover:
         proof = {
             "model": facts.name,
             "digest": facts.digest,
-            "engine": self._engine,
+            "engine": self.engine,
             "cpu": self._cpu,
             "mode": mode,
             "tried": tried,

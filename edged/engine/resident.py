@@ -1,15 +1,16 @@
-"""One resident model: its child, from loading to the end, and the one generation that runs in it.
+"""One resident model: its child, from loading to the end, and the generations that run in it.
 
 The rule: a resident lives exactly as long as `live` runs; whoever wants it gone calls `leave` or `kill` and sees it end.
-A generation that is taken back leaves its worker busy until the worker has said that it stopped; one that does not say so
-within two seconds is killed, for native code cannot be argued with.
+A generation that is taken back keeps its place until the worker has answered a ping, which it does between two steps; one that
+does not in time is killed, for native code cannot be argued with.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from edged.domain.errors import BadRequest, EdgedError, EngineCrashed, Unavailable
@@ -27,6 +28,7 @@ __all__ = ["Ending", "Resident"]
 State = Literal["loading", "idle", "busy", "leaving"]
 
 _STOP_SECONDS = 2.0
+_STEPS_LATE = 8.0  # of the slowest step seen: a worker of a large model on a small CPU is slow, not deaf
 _LOAD_SECONDS = 300.0
 
 
@@ -53,6 +55,7 @@ class Resident:
         clock: Callable[[], float],
         changed: Callable[[], None],
         worker_module: str,
+        state_dir: Path,
     ) -> None:
         self.spec = spec
         self.facts = facts
@@ -65,6 +68,10 @@ class Resident:
         self._clock = clock
         self._changed = changed
         self._module = worker_module
+        self._state_dir = state_dir
+        self.ranks: list[int] = []  # of the jobs that it has
+        self._returned: list[int] = []
+        self._slowest = 0.0
         self._child: Child | None = None
         self._work: asyncio.Future[EdgedError] | None = None
         self._left = False
@@ -73,6 +80,11 @@ class Resident:
     @property
     def pid(self) -> int | None:
         return None if self._child is None else self._child.pid
+
+    @property
+    def streams(self) -> int:
+        """How many jobs it runs together: an encoder has one at a time."""
+        return self.spec.streams if self.spec.kind == "language" else 1
 
     @property
     def load_seconds(self) -> float:
@@ -118,15 +130,17 @@ class Resident:
         return EngineCrashed(f"the worker of {self.spec.name} ended: {child.exited.result()}")
 
     async def _load(self, child: Child, prover: Prover) -> None:
-        params = {
-            "path": self.facts.path,
-            "context_length": self.spec.context_length,
-            "batch_size": self.spec.batch_size,
-            "threads": self.spec.threads,
-        }
+        language = self.spec.kind == "language"
+        params: dict[str, Any] = {"path": self.facts.path}
+        if language:
+            params |= _load_params(self.spec)
         # The serving child is importing its libraries while the throw-away one proves. Encoders need no proof: onnxruntime's
         # kernels are chosen by the CPU at hand, and a crash of theirs costs one attempt like any other.
-        mode = await prover.mode(self.facts, params) if self.spec.kind == "language" else "default"
+        mode = await prover.mode(self.facts, params) if language else "default"
+        if language and self.spec.snapshot_bytes:
+            directory = self._state_dir / "prefixes" / self.spec.name
+            params["snapshots"] = {"directory": str(directory), "bytes": self.spec.snapshot_bytes}
+            params["digest"] = f"{self.facts.digest} {prover.engine}"
         try:
             async with asyncio.timeout(_LOAD_SECONDS):
                 await child.call("load", {**params, "mode": mode})
@@ -150,24 +164,29 @@ class Resident:
 
     async def _drain(self, child: Child) -> None:
         self._draining.clear()
+        returned, self._returned = self._returned, []
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            async with asyncio.timeout(_STOP_SECONDS + _STEPS_LATE * self._slowest):
                 await child.call("ping")
         except (TimeoutError, ChannelClosed):
             child.kill()
             await child.exited
         else:
-            self.release()
+            self.release(*returned)
 
-    def take(self) -> None:
-        """Reserve the worker for one generation."""
-        assert self.state == "idle"
+    def take(self, rank: int) -> None:
+        """Reserve a place in the worker for a job of this rank."""
+        assert self.state in ("idle", "busy")
         self.state = "busy"
+        self.ranks.append(rank)
 
-    def release(self) -> None:
-        """The worker is free again."""
+    def release(self, *ranks: int) -> None:
+        """The places of jobs of these ranks are free again."""
+        for rank in ranks:
+            self.ranks.remove(rank)
         if self.state == "busy":
-            self.state, self.since = "idle", self._clock()
+            if not self.ranks:
+                self.state, self.since = "idle", self._clock()
             self._changed()
 
     def leave(self) -> None:
@@ -183,15 +202,21 @@ class Resident:
 
     async def generate(self, generation: Generation) -> Completion:
         """One generation; see `run`."""
-        result = await self.run("generate", _params(generation), _on_chunk(generation))
+        result = await self.run("generate", _params(generation), generation.priority.rank, _on_chunk(generation))
+        if result["completion_tokens"]:
+            self._slowest = max(self._slowest, result["decode_seconds"] / result["completion_tokens"])
         return _completion(generation.model, result)
 
-    async def run(self, verb: str, params: dict[str, Any], on_chunk: Callable[[Any], None] | None = None) -> Any:
-        """Call the worker that was taken; it is released in the end, or drained. Raises what the worker says."""
+    async def run(
+        self, verb: str, params: dict[str, Any], rank: int, on_chunk: Callable[[Any], None] | None = None
+    ) -> Any:
+        """Call the worker that was taken for a job of this rank; its place is released in the end, or drained. Raises what
+        the worker says."""
         assert self._child is not None
         try:
             result = await self._child.call(verb, params, on_chunk)
         except asyncio.CancelledError:
+            self._returned.append(rank)
             self._draining.set()
             raise
         except ChannelClosed:
@@ -201,13 +226,13 @@ class Resident:
                 f"the worker of {self.spec.name} ended while it computed ({ending.exit})", retry_after=1.0
             ) from None
         except (BadRequest, Unavailable):
-            self.release()
+            self.release(rank)
             raise
         except EdgedError as error:  # a bug in the worker: its state is not to be trusted
             self.kill()
             await asyncio.shield(self.ended)
             raise EngineCrashed(f"the worker of {self.spec.name} failed: {error.detail}", retry_after=1.0) from error
-        self.release()
+        self.release(rank)
         return result
 
 
@@ -216,10 +241,27 @@ def _params(generation: Generation) -> dict[str, Any]:
         "messages": [message.to_wire() for message in generation.messages],
         "tools": [tool.to_openai() for tool in generation.tools],
         "grammar": generation.grammar,
+        "triggers": generation.triggers,
         "max_tokens": generation.max_tokens,
-        "temperature": generation.temperature,
-        "seed": generation.seed,
+        "sampling": asdict(generation.sampling),
+        "rank": generation.priority.rank,
+        "agent": generation.agent,
+        "fixed": generation.fixed,
+        "adapter": generation.adapter,
+        "overflow": generation.overflow,
         "deadline_monotonic": generation.deadline_monotonic,
+    }
+
+
+def _load_params(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "context_length": spec.context_length,
+        "batch_size": spec.batch_size,
+        "threads": spec.threads,
+        "slots": spec.streams,
+        "cells": spec.cache_length,
+        "kv_type": spec.kv_type,
+        "adapters": dict(spec.adapters),
     }
 
 
@@ -233,7 +275,10 @@ def _completion(model: str, result: dict[str, Any]) -> Completion:
         text=result["text"],
         finish_reason=result["finish_reason"],
         usage=Usage(result["prompt_tokens"], result["cached_tokens"], result["completion_tokens"]),
+        queued_seconds=result.get("queued_seconds", 0.0),
         prefill_seconds=result["prefill_seconds"],
         decode_seconds=result["decode_seconds"],
         model=model,
+        dropped_messages=result.get("dropped_messages", 0),
+        logprobs=tuple(result.get("logprobs", ())),
     )

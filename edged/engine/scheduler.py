@@ -1,6 +1,6 @@
 """Who is loaded, evicted and run next: a pure function from what is to what to do.
 
-The rules, in this order. Jobs go by priority, then deadline, then arrival. A job whose model is ready and idle runs. A job
+The rules, in this order. Jobs go by priority, then deadline, then arrival. A job whose model is ready and has room runs. A job
 whose model is not there loads it, if need be in the place of idle models, cheapest to restore first. A job that must wait
 for memory keeps what it waits for: less urgent jobs load nothing meanwhile, and a model that has to make room goes as soon
 as it is idle, so that a stream of small work cannot starve it. A model that nobody wants is evicted when its keep_alive is over.
@@ -20,7 +20,11 @@ __all__ = ["Decision", "Evict", "Load", "Refuse", "Resident", "Run", "Wait", "Wa
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model that holds memory. `since` is when it became idle; `load_seconds` is what it costs to bring it back."""
+    """A model that holds memory. `since` is when it became idle; `load_seconds` is what it costs to bring it back.
+
+    It runs `streams` jobs together; `ranks` are those of the jobs that it has. A more urgent one is taken beyond that, and
+    the worker lets the least urgent wait.
+    """
 
     name: str
     size: int
@@ -28,6 +32,8 @@ class Resident:
     since: float = 0.0
     load_seconds: float = 0.0
     keep_alive: float = math.inf
+    streams: int = 1
+    ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +115,27 @@ class _Board:
     def __init__(self, residents: Sequence[Resident], budget: int) -> None:
         self._by_name = {r.name: r for r in residents}
         self._idle = {r.name for r in residents if r.state == "idle"}
+        self._ranks = {r.name: list(r.ranks) for r in residents if r.state in ("idle", "busy")}
         self._free = budget - sum(r.size for r in residents)
         self._loading: set[str] = set()
         self._blocked = False
 
     def place(self, job: Waiting, pressure: Pressure) -> list[Decision]:
         if job.model in self._by_name:
-            if job.model not in self._idle:
+            if not self._has_room(job):
                 return []
+            self._ranks[job.model].append(job.rank)
             self._idle.discard(job.model)
             return [Run(job.job, job.model)]
         if job.model in self._loading or self._blocked or pressure is Pressure.FULL:
             return []
         return self._load(job)
+
+    def _has_room(self, job: Waiting) -> bool:
+        streams, ranks = self._by_name[job.model].streams, self._ranks.get(job.model)
+        if ranks is None:
+            return False
+        return len(ranks) < streams or (len(ranks) < 2 * streams and job.rank < max(ranks))
 
     def _load(self, job: Waiting) -> list[Decision]:
         victims = self._victims(job.size - self._free)
@@ -130,6 +144,8 @@ class _Board:
             self._loading.add(job.model)
             return [Load(job.model)]
         self._blocked = True  # memory comes back only when children have ended; then everything is decided anew
+        for victim in victims:  # a busy one gets nothing more to do, or it would never be idle
+            self._ranks.pop(victim.name, None)
         evicted = [r.name for r in victims if r.name in self._idle]
         self._idle.difference_update(evicted)
         return [Evict(name, "room") for name in evicted]

@@ -59,8 +59,8 @@ def encode(generation: Generation, model: str, redactor: Redactor, limit_key: st
         "model": model,
         "messages": [_message(message, redactor) for message in generation.messages],
         limit_key: generation.max_tokens,
-        "temperature": generation.temperature,
-        "seed": generation.seed,
+        "temperature": generation.sampling.temperature,
+        "seed": generation.sampling.seed,
         "stream": False,
     }
     if generation.tools:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from edged.agent.dialects import DIALECTS
 from edged.agent.reflex import compile_book
 from edged.domain.errors import ConfigError
 from edged.domain.resources import Agent, Budget, ModelSpec
@@ -100,7 +101,20 @@ class ModelSettings(_Table):
     batch_size: int = Field(default=512, ge=1)
     threads: int = Field(default=0, ge=0)
     keep_alive: float = Field(default=300.0, ge=0)
-    dialect: Literal["auto", "edged", "hermes"] = "auto"
+    dialect: str = "auto"
+    streams: int = Field(default=8, ge=1, le=64)
+    cache_length: int = Field(default=0, ge=0)
+    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    adapters: dict[Name, str] = Field(default_factory=dict)
+    snapshot_bytes: Bytes = 256 << 20
+
+    @field_validator("dialect")
+    @classmethod
+    def _spoken(cls, dialect: str) -> str:
+        if dialect != "auto" and dialect not in DIALECTS:
+            known = ", ".join(f"'{name}'" for name in ("auto", *DIALECTS))
+            raise ValueError(f"one of {known}")
+        return dialect
 
 
 class ReflexSettings(_Table):
@@ -122,6 +136,8 @@ class AgentSettings(_Table):
     memory: int = Field(default=0, ge=0, le=64)
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
     learn: bool = False
+    adapter: str | None = None
+    overflow: Literal["error", "drop_oldest"] = "error"
     reflexes: tuple[ReflexSettings, ...] = ()
     lists: dict[str, Words] = Field(default_factory=dict)
     rules: dict[str, str] = Field(default_factory=dict)

@@ -22,7 +22,6 @@ from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
 
 __all__ = ["PARTS", "CrossEncoder", "Glance", "Row", "Tool"]
 
-_AT_ONCE = 1  # rows of a run: int8 activations have the scales of a run, and with two a tool depends on its neighbour
 PARTS = ("ground.onnx", "glance.onnx", "reader.onnx")
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
@@ -109,51 +108,28 @@ class CrossEncoder:
         result: Floats = found[0]
         return result
 
-    def glance(self, sentence: Floats, ids: Sequence[int], tools: Sequence[Tool]) -> list[Glance]:
-        """`sentence` is its ground (S, width), and `ids` are its tokens."""
-        found: list[Glance] = []
-        for at in range(0, len(tools), _AT_ONCE):
-            chunk = tools[at : at + _AT_ONCE]
-            rows = [np.concatenate([sentence, tool.ground]) for tool in chunk]
-            ground, mask = _padded(rows)
-            said, same = np.zeros_like(mask), np.zeros_like(mask)
-            said[:, : len(ids)] = 1
-            for row, tool in zip(same, chunk, strict=True):
-                here, there = self._pieces.same(ids, tool.tokens.ids)
-                row[: len(here) + len(there)] = [*here, *there]
-            inputs = {"ground": ground, "mask": mask, "said": said, "same": same}
-            read, act, part = self._first.run(["states", "act", "part"], inputs)
-            found += [
-                Glance(tool, float(act[i]), float(part[i]), read[i, : len(row)])
-                for i, (tool, row) in enumerate(zip(chunk, rows, strict=True))
-            ]
-        return found
+    def glance(self, sentence: Floats, ids: Sequence[int], tool: Tool) -> Glance:
+        """`sentence` is its ground (S, width), and `ids` are its tokens.
 
-    def read(self, glances: Sequence[Glance], length: int) -> list[Row]:
+        One tool a run: int8 activations have the scales of a run, so beside another one its score would depend on that.
+        """
+        ground = np.concatenate([sentence, tool.ground])
+        said, same = np.zeros((2, 1, len(ground)), np.int64)
+        said[0, : len(ids)] = 1
+        here, there = self._pieces.same(ids, tool.tokens.ids)
+        same[0, : len(here) + len(there)] = [*here, *there]
+        inputs = {"ground": ground[None], "mask": np.ones_like(said), "said": said, "same": same}
+        [states], [act], [part] = self._first.run(["states", "act", "part"], inputs)
+        return Glance(tool, float(act), float(part), states)
+
+    def read(self, glance: Glance, length: int) -> Row:
         """`length` is the sentence's, in tokens."""
-        found: list[Row] = []
-        for at in range(0, len(glances), _AT_ONCE):
-            chunk = glances[at : at + _AT_ONCE]
-            states, mask = _padded([glance.states for glance in chunk])
-            slots = max(1, *(len(glance.tool.tokens.slots) for glance in chunk))
-            places = np.zeros((len(chunk), length + max(slots, *(len(g.tool.marks) for g in chunk))), np.int64)
-            places[:, :length] = np.arange(length)
-            for row, glance in zip(places, chunk, strict=True):
-                row[length : length + len(glance.tool.marks)] = np.asarray(glance.tool.marks, np.int64) + length
-            markers = np.broadcast_to(np.arange(length, length + slots), (len(chunk), slots))
-            inputs = {"states": states, "mask": mask, "markers": markers, "places": places}
-            act, part, *rest = self._second.run(_HEADS, inputs)
-            found += [
-                Row(glance.tool, float(act[i]), float(part[i]), *(head[i] for head in rest))
-                for i, glance in enumerate(chunk)
-            ]
-        return found
-
-
-def _padded(rows: Sequence[Floats]) -> tuple[Floats, Any]:
-    """Rows (L, width) -> (N, longest, width) and a mask (N, longest)."""
-    states = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)
-    mask = np.zeros(states.shape[:2], np.int64)
-    for at, row in enumerate(rows):
-        states[at, : len(row)], mask[at, : len(row)] = row, 1
-    return states, mask
+        marks, slots = glance.tool.marks, max(1, len(glance.tool.tokens.slots))
+        places = np.zeros((1, length + max(slots, len(marks))), np.int64)
+        places[0, :length] = np.arange(length)
+        places[0, length : length + len(marks)] = np.asarray(marks, np.int64) + length
+        markers = np.arange(length, length + slots)[None]
+        mask = np.ones((1, len(glance.states)), np.int64)
+        inputs = {"states": glance.states[None], "mask": mask, "markers": markers, "places": places}
+        [act], [part], *rest = self._second.run(_HEADS, inputs)
+        return Row(glance.tool, float(act), float(part), *(head[0] for head in rest))

@@ -1,25 +1,36 @@
 """The child that runs one GGUF model: `python -m edged.workers.gguf`.
 
-Verbs: `load`, `prove`, `generate`, `ping` (answers when the call before it is over: the daemon's way to see that a cancel
-took). One sequence; the longest common prefix with the last prompt stays in the KV cache. Heavy modules are imported
-on another thread while the daemon proves the model and llama.cpp reads the file; nobody touches them before that thread
-has ended, for two threads that enter one package's import cycle see half a module.
+Verbs: `load`, `prove`, `generate` (many at a time: see `batcher`), `ping` (answered between two steps: the daemon's way to see that
+native code has not hung). Heavy modules are imported on another thread while the daemon proves the model and llama.cpp reads the
+file; nobody touches them before that thread has ended, for two threads that enter one package's import cycle see half a module.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import importlib
+import json
+import os
+import queue
 import threading
 import time
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from edged.domain.errors import BadRequest, Cancelled, DeadlineExceeded, EdgedError, ModelBroken
-from edged.workers.llama import Aborted, Llama
-from edged.workers.sampling import Sampler, guidance_tokenizer
-from edged.workers.serve import Call, arguments, serve
+from edged.domain.errors import BadRequest, EdgedError, ModelBroken
+from edged.domain.ports import Sampling
+from edged.workers.batcher import Batcher
+from edged.workers.generation import Ask, Generation
+from edged.workers.guiding import Guide, Table, compiled
+from edged.workers.llama import Llama, Row, Runtime
+from edged.workers.lookup import Lookup
+from edged.workers.prompting import Prompter
+from edged.workers.sampling import Sampler
+from edged.workers.serve import LATER, Call, Connection, arguments
+from edged.workers.snapshots import Snapshots
+from edged.workers.speaking import Speech
 from edged.workers.template import ChatTemplate
 
 _PROOF_TOKENS = 32
@@ -29,11 +40,42 @@ _PROOF_STEPS = 4
 class Backend:
     """The one model of this process and the handlers of its verbs."""
 
-    def __init__(self, imports: threading.Thread) -> None:
+    def __init__(self, connection: Connection, imports: threading.Thread) -> None:
+        self._connection = connection
         self._imports = imports
         self._llama: Llama | None = None
-        self._template: ChatTemplate | None = None
-        self._tokenizer: Any = None
+        self._batcher: Batcher | None = None
+        self._prompter: Prompter | None = None
+        self._table: Table | None = None
+        self._postponed: list[Call] = []
+        self._handlers = {"load": self.load, "prove": self.prove, "ping": self.ping, "generate": self.generate}
+
+    def serve(self) -> None:
+        """Calls and steps in turn, until the daemon hangs up. Returns when llama.cpp has failed."""
+        connection = self._connection
+        threading.Thread(target=connection.read_forever, name="reader", daemon=True).start()
+        while True:
+            for call in self._calls():
+                connection.run(call, self._handlers.get(call.verb))
+            batcher = self._batcher
+            if batcher is not None and batcher.busy:
+                with connection.together():
+                    batcher.step()
+                if not batcher.busy:
+                    batcher.idle()
+
+    def _calls(self) -> Iterator[Call]:
+        """What there is to do now; waits for something when nothing is."""
+        batcher, table = self._batcher, self._table
+        busy = batcher is not None and batcher.busy
+        if self._postponed and table is not None and (table.ready or not busy):
+            postponed, self._postponed = self._postponed, []
+            yield from postponed
+        elif not busy:
+            yield self._connection.inbox.get()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._connection.inbox.get_nowait()
 
     @property
     def model(self) -> Llama:
@@ -42,18 +84,32 @@ class Backend:
         return self._llama
 
     def load(self, call: Call) -> dict[str, Any]:
-        """{path, context_length, batch_size, threads, mode} -> {context_length, n_vocab, threads, load_seconds}."""
+        """{path, context_length, batch_size, threads, mode} and, if wanted, {cells, slots, kv_type, adapters: {name: path}, digest,
+        snapshots: {directory, bytes}} -> {context_length, cells, n_vocab, threads, load_seconds}."""
         started = time.monotonic()
-        p = call.params
-        model = self._llama = Llama(p["path"], p["context_length"], p["batch_size"], p["threads"], p["mode"])
+        p = dict(call.params)
+        path, digest, snapshots = p.pop("path"), p.pop("digest", ""), p.pop("snapshots", None)
+        runtime = Runtime(**p)
+        model = self._llama = Llama(path, runtime)
         self._imports.join()
-        specials = [model.piece(t).decode(errors="ignore") for t in range(model.n_vocab) if model.is_control(t)]
-        self._template = ChatTemplate(
-            model.chat_template(), bos=model.special_text("bos"), eos=model.special_text("eos"), specials=specials
+        vocabulary = model.vocabulary
+        template = ChatTemplate(
+            model.chat_template(),
+            bos=vocabulary.special_text("bos"),
+            eos=vocabulary.special_text("eos"),
+            specials=vocabulary.controls,
         )
+        self._table = Table(vocabulary)
+        self._prompter = Prompter(vocabulary, template, model.context_length - 1)
+        kept = None
+        if snapshots is not None:
+            kept = Snapshots(Path(snapshots["directory"]), snapshots["bytes"], _basis(digest or path, runtime))
+        self._batcher = Batcher(model, kept)
+        self._connection.on_cancel = self._batcher.poke
         return {
             "context_length": model.context_length,
-            "n_vocab": model.n_vocab,
+            "cells": model.cells,
+            "n_vocab": vocabulary.size,
             "threads": model.threads,
             "load_seconds": time.monotonic() - started,
         }
@@ -62,136 +118,89 @@ class Backend:
         """A real batch and some decoding; a faulty kernel kills the process here. Raises `ModelBroken` on logits not finite."""
         import numpy as np
 
-        model = self.model
+        model, size = self.model, self.model.vocabulary.size
         started = time.monotonic()
-        count = min(_PROOF_TOKENS, model.context_length - _PROOF_STEPS)
-        model.evaluate([(7 * i + 1) % model.n_vocab for i in range(count)])
+        count = min(_PROOF_TOKENS, model.context_length - _PROOF_STEPS, model.batch_size)
+        rows = [Row((7 * i + 1) % size, i, 0, i == count - 1) for i in range(count)]
         for _ in range(_PROOF_STEPS):
-            if not np.isfinite(model.logits()).all():
+            model.decode(rows)
+            logits = model.logits(len(rows) - 1)
+            if not np.isfinite(logits).all():
                 raise ModelBroken("the model computes numbers that are not finite")
-            model.evaluate([int(model.logits().argmax())])
-        model.keep(0)
+            rows = [Row(int(logits.argmax()), rows[-1].position + 1, 0, True)]
+        model.cut(0, 0)
         return {"seconds": time.monotonic() - started}
 
     def ping(self, call: Call) -> None:
         """Nothing: the answer is that it was reached."""
 
-    def generate(self, call: Call) -> dict[str, Any]:
-        """See the module of the pool for the parameters. Streams {"text"}; returns text, finish_reason, counts, seconds."""
-        p = call.params
-        model = self.model
-        prompt = self._prompt(p["messages"], p["tools"])
-        sampler = Sampler(model.n_vocab, self._guidance, p["grammar"], p["temperature"], p["seed"])
-        with _watched(call, model, p["deadline_monotonic"]):
-            try:
-                return _Turn(call, model, sampler, p["max_tokens"]).run(prompt)
-            except Aborted:
-                if call.cancelled.is_set():
-                    raise Cancelled("the generation was cancelled") from None
-                raise DeadlineExceeded("the deadline passed while the model computed") from None
+    def generate(self, call: Call) -> Any:
+        """See `engine/resident` for the parameters. Streams {"text"}; the result is that of `Generation.result`."""
+        p, model, batcher, table = call.params, self.model, self._batcher, self._table
+        assert batcher is not None
+        assert table is not None
+        if p["grammar"] is not None and not table.ready and batcher.busy:
+            table.begin()
+            self._postponed.append(call)
+            return LATER
+        ask, dropped = self._ask(p)
+        how = Sampling(**p.get("sampling", {}))
+        sampler = Sampler(how, self._guide(p))
 
-    def _prompt(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> list[int]:
-        assert self._template is not None
-        model = self.model
-        pieces = self._template.render(messages, tools)
-        tokens = [token for text, special in pieces for token in model.tokenize(text, special=special)]
-        begin = model.begin_token()
-        if begin is not None and tokens[:1] != [begin]:
-            tokens.insert(0, begin)
-        if not tokens:
-            raise BadRequest("the prompt is empty")
-        if len(tokens) >= model.context_length:
-            detail = f"the prompt has {len(tokens)} tokens; the model reads {model.context_length - 1}"
-            raise BadRequest(detail, tokens=len(tokens), limit=model.context_length - 1)
-        return tokens
+        def finish(outcome: dict[str, Any] | EdgedError) -> None:
+            if isinstance(outcome, dict):
+                outcome["dropped_messages"] = dropped
+            self._connection.end(call, outcome)
 
-    def _guidance(self) -> Any:
-        if self._tokenizer is None:
-            self._tokenizer = guidance_tokenizer(self.model)
-        return self._tokenizer
+        generation = Generation(
+            0,
+            ask,
+            sampler,
+            Speech(how.stop),
+            model.vocabulary,
+            cancelled=call.cancelled.is_set,
+            on_text=lambda text: call.chunk({"text": text}),
+            finish=finish,
+            lookup=Lookup() if p.get("speculate", True) else None,
+        )
+        if generation.lookup is not None:
+            generation.lookup.feed(ask.prompt)
+        batcher.add(generation)
+        return LATER
 
+    def _ask(self, p: dict[str, Any]) -> tuple[Ask, int]:
+        model, prompter = self.model, self._prompter
+        assert prompter is not None
+        messages, tools, agent = p["messages"], p["tools"], p.get("agent", "")
+        lane = p.get("adapter")
+        if lane is not None and lane not in model.adapters:
+            raise BadRequest(f"the model has no adapter {lane!r}", adapters=sorted(model.adapters))
+        heading = p.get("fixed", 0)
+        tokens, dropped = prompter.fitted(messages, tools, heading, p.get("overflow", "error"))
+        fixed = prompter.fixed(tokens, messages[:heading], tools) if agent and (heading or tools) else 0
+        deadline = p["deadline_monotonic"]
+        return Ask(
+            tokens,
+            p["max_tokens"],
+            rank=p.get("rank", 1),
+            deadline=float("inf") if deadline is None else deadline,
+            agent=agent,
+            fixed=min(fixed, len(tokens) - 1),
+            lane=lane,
+        ), dropped
 
-class _Turn:
-    """One generation: prefill, then steps until the end token, the grammar's end, or a limit."""
-
-    def __init__(self, call: Call, model: Llama, sampler: Sampler, max_tokens: int) -> None:
-        self._call = call
-        self._model = model
-        self._sampler = sampler
-        self._max_tokens = max_tokens
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._text: list[str] = []
-
-    def run(self, prompt: list[int]) -> dict[str, Any]:
-        model = self._model
-        started = time.monotonic()
-        cached = model.keep(_common(model.past, prompt[:-1]))
-        model.evaluate(prompt[cached:])
-        prefilled = time.monotonic()
-        finish_reason, made = self._decode()
-        self._emit(b"", final=True)
-        return {
-            "text": "".join(self._text),
-            "finish_reason": finish_reason,
-            "prompt_tokens": len(prompt),
-            "cached_tokens": cached,
-            "completion_tokens": made,
-            "prefill_seconds": prefilled - started,
-            "decode_seconds": time.monotonic() - prefilled,
-        }
-
-    def _decode(self) -> tuple[str, int]:
-        """(finish_reason, tokens made). The last tokens are not evaluated: nothing is read from them."""
-        model, made = self._model, 0
-        while True:
-            if model.stopping:
-                raise Aborted
-            room = min(self._max_tokens - made, model.context_length - len(model.past))
-            if room <= 0:
-                return "length", made
-            tokens = self._sampler.next(model.logits(), room)
-            made += len(tokens)
-            ended = [i for i, token in enumerate(tokens) if model.is_end(token)]
-            kept = tokens[: ended[0]] if ended else tokens
-            self._emit(b"".join(map(model.piece, kept)))
-            if ended or self._sampler.finished:
-                return "stop", made
-            if made >= self._max_tokens:
-                return "length", made
-            model.evaluate(kept)
-
-    def _emit(self, data: bytes, final: bool = False) -> None:
-        text = self._decoder.decode(data, final)
-        if text:
-            self._text.append(text)
-            self._call.chunk({"text": text})
+    def _guide(self, p: dict[str, Any]) -> Guide | None:
+        if p["grammar"] is None:
+            return None
+        assert self._table is not None
+        vocabulary = self.model.vocabulary
+        return Guide(compiled(p["grammar"], vocabulary), self._table, vocabulary, p.get("triggers", ()))
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    """The length of the common prefix."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-@contextlib.contextmanager
-def _watched(call: Call, model: Llama, deadline: float | None) -> Iterator[None]:
-    """Raise the model's abort flag as soon as the call is cancelled or its deadline passes: prefill cannot look itself."""
-    over = threading.Event()
-
-    def watch() -> None:
-        call.cancelled.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        if not over.is_set():
-            model.stop(True)
-
-    model.stop(False)
-    watcher = threading.Thread(target=watch, name="watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        call.cancelled.set()  # lets the watcher go; the call is over
-        watcher.join()
-        model.stop(False)
+def _basis(digest: str, runtime: Runtime) -> str:
+    """What a computed prefix depends on besides its tokens. `digest` names the file and the library's version."""
+    how = {"kv": runtime.kv_type, "mode": runtime.mode, "adapters": runtime.adapters}
+    return json.dumps([digest, how], sort_keys=True)
 
 
 def _import_ahead() -> None:
@@ -204,11 +213,11 @@ def main() -> None:
     connection, _ = arguments()
     imports = threading.Thread(target=_import_ahead, name="imports", daemon=True)
     imports.start()
-    backend = Backend(imports)
-    serve(
-        connection,
-        {"load": backend.load, "prove": backend.prove, "ping": backend.ping, "generate": backend.generate},
-    )
+    try:
+        Backend(connection, imports).serve()
+    except Exception:  # the state of native code is not to be trusted: the daemon starts another process
+        traceback.print_exc()
+    os._exit(70)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""One loaded GGUF model with one sequence: a thin veneer over llama-cpp-python's ctypes bindings.
+"""One loaded GGUF model and its KV cache for many sequences: a thin veneer over llama-cpp-python's ctypes bindings.
 
-The rule of this file: nothing here knows of messages, grammars or sampling. `llama_cpp/__init__` imports its high-level
-`Llama`, a server's worth of types and jinja2 (0.1 s and 15 MB that a worker has no use for), so the package is entered
-by its submodule; if a release ever breaks that, the whole package is imported instead.
+The rule of this file: nothing here knows of messages, grammars, sampling, or why a sequence is there.
+`llama_cpp/__init__` imports its high-level `Llama`, a server's worth of types and jinja2 (0.1 s and 15 MB that a
+worker has no use for), so the package is entered by its submodule; if a release ever breaks that, the whole package
+is imported instead.
+
+The cache is one buffer that all sequences share ("unified"): a cell holds a position and the set of sequences that
+own it, so sharing a prefix copies no keys and values. Sequences below `slots` may be decoded; up to `SEQUENCES` they
+may only be held, which costs nothing (the output buffer has a row for each of the former).
 """
 
 from __future__ import annotations
@@ -14,23 +19,54 @@ import os
 import sys
 import types
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from edged.domain.errors import BadRequest, EdgedError, ModelBroken
+from edged.domain.errors import ModelBroken
+from edged.workers.vocabulary import Vocabulary
 
-__all__ = ["MODES", "Aborted", "Llama"]
+__all__ = ["KV_TYPES", "MODES", "SEQUENCES", "Llama", "Row", "Runtime", "Status"]
 
 # In the order in which they are proven. AMX builds fault in the repacked ("extra") buffers; one thread is the last resort.
 MODES = ("default", "no_extra_buffers", "one_thread")
+SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
+KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}  # enum ggml_type
 _THREADS_MAX = 8
 _SMALL = 64 << 20  # bytes; below, a decode step is shorter than what its barriers cost
-_ABORTED = 2
-_NO_SLOT = 1
 
 
-class Aborted(Exception):
-    """The abort flag was raised while the model computed."""
+class Status(Enum):
+    """What became of a batch. NO_ROOM: it was not computed, a smaller one may find cells. ABORTED: as asked by `stop`."""
+
+    DONE = 0
+    NO_ROOM = 1
+    ABORTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How a model is run. `cells` is what the KV cache holds of all sequences together, in tokens; 0 means `context_length`."""
+
+    context_length: int = 0
+    cells: int = 0
+    slots: int = 1
+    batch_size: int = 512
+    threads: int = 0
+    mode: str = "default"
+    kv_type: str = "f16"
+    adapters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One token of a batch; `wanted` rows have logits afterwards."""
+
+    token: int
+    position: int
+    sequence: int
+    wanted: bool
 
 
 def _bindings() -> Any:
@@ -53,28 +89,34 @@ def _bindings() -> Any:
 
 
 class Llama:
-    """A model, its context of `context_length` positions, and which tokens are in its KV cache (`past`).
+    """A model and its context. Raises `ModelBroken` when the file, an adapter or the context cannot be had.
 
-    Raises `ModelBroken` when the file cannot be loaded. `facts` is what the daemon is told.
+    `partial` says whether a sequence can be cut anywhere; where it cannot (recurrent models), only whole sequences
+    can be copied.
     """
 
-    def __init__(self, path: str, context_length: int, batch_size: int, threads: int, mode: str) -> None:
+    def __init__(self, path: str, runtime: Runtime) -> None:
         self._c = _bindings()
         self._quiet = self._c.llama_log_callback(_log)  # kept: native code holds only the pointer
         self._c.llama_log_set(self._quiet, ctypes.c_void_p())
         self._c.llama_backend_init()
-        self._model = self._load(path, mode)
-        self._vocab = self._c.llama_model_get_vocab(self._model)
-        self.n_vocab = int(self._c.llama_vocab_n_tokens(self._vocab))
+        self._model = self._load(path, runtime.mode)
+        self.vocabulary = Vocabulary(self._c, self._model)
         trained = int(self._c.llama_model_n_ctx_train(self._model))
-        self.context_length = min(context_length or trained, trained)
-        self.batch_size = max(1, min(batch_size, self.context_length))
-        self.threads, self._decode_threads = _threads(threads, mode, Path(path).stat().st_size)
+        self.context_length = min(runtime.context_length or trained, trained)
+        self.cells = max(runtime.cells, self.context_length)
+        self.batch_size = max(1, min(runtime.batch_size, self.cells))
+        self.threads, self._decode_threads = _threads(runtime.threads, runtime.mode, Path(path).stat().st_size)
+        self.partial = not (self._c.llama_model_is_recurrent(self._model) or self._c.llama_model_is_hybrid(self._model))
+        self.slots = runtime.slots
+        # a recurrent model has one state a sequence and no cells to share: what is held costs as much as what is decoded
+        self.sequences = SEQUENCES if self.partial else 2 * runtime.slots + 2
         self._stop = ctypes.create_string_buffer(2)
-        self._context = self._open()
+        self._context = self._open(runtime)
         self._memory = self._c.llama_get_memory(self._context)
-        self._piece = ctypes.create_string_buffer(1024)
-        self.past: list[int] = []
+        self._adapters = {name: self._adapter(file) for name, file in runtime.adapters.items()}
+        self._adapted: str | None = None
+        self._batch = _Batch(self._c, self.batch_size)
 
     def _load(self, path: str, mode: str) -> Any:
         params = self._c.llama_model_default_params()
@@ -82,14 +124,18 @@ class Llama:
         params.use_extra_bufts = mode == "default"
         model = self._c.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
-            raise ModelBroken(f"llama.cpp cannot load {Path(path).name}")
+            raise ModelBroken(f"llama.cpp cannot load {Path(path).name}: {_said()}")
         return model
 
-    def _open(self) -> Any:
+    def _open(self, runtime: Runtime) -> Any:
         params = self._c.llama_context_default_params()
-        params.n_ctx = self.context_length
+        params.n_ctx = self.cells
         params.n_batch = params.n_ubatch = self.batch_size
-        params.n_seq_max = params.n_outputs_max = 1
+        params.n_seq_max = self.slots if self.partial else self.sequences
+        params.kv_unified = True
+        params.swa_full = True  # a sliding window that forgets cannot be cut or shared
+        params.type_k = params.type_v = KV_TYPES[runtime.kv_type]
+        params.flash_attn_type = 1  # skips what a sequence may not see; a quantized cache needs it
         params.n_threads, params.n_threads_batch = self._decode_threads, self.threads
         params.no_perf = True
         # Between any two graph nodes ggml asks this callback whether to stop. A Python callback would cost the GIL some
@@ -99,112 +145,110 @@ class Llama:
         params.abort_callback_data = ctypes.cast(self._stop, ctypes.c_void_p)
         context = self._c.llama_init_from_model(self._model, params)
         if not context:
-            raise ModelBroken("llama.cpp cannot make a context for this model (memory?)")
+            raise ModelBroken(f"llama.cpp cannot make a context for this model (memory?): {_said()}")
         return context
 
+    def _adapter(self, path: str) -> Any:
+        adapter = self._c.llama_adapter_lora_init(self._model, os.fsencode(path))
+        if not adapter:
+            raise ModelBroken(f"llama.cpp cannot load the adapter {Path(path).name}: {_said()}", path=path)
+        return adapter
+
     @property
-    def stopping(self) -> bool:
-        return self._stop[0] != b"\0"
+    def adapters(self) -> frozenset[str]:
+        return frozenset(self._adapters)
 
     def stop(self, on: bool) -> None:
         """Raise or lower the abort flag; any thread may."""
         self._stop[0] = b"\1" if on else b"\0"
 
-    def meta(self, key: str) -> str:
-        """A metadata value as text, "" when absent."""
-        size = 1 << 16
-        buffer = ctypes.create_string_buffer(size)
-        return (
-            buffer.value.decode()
-            if self._c.llama_model_meta_val_str(self._model, key.encode(), buffer, size) >= 0
-            else ""
-        )
-
     def chat_template(self) -> str:
         raw = self._c.llama_model_chat_template(self._model, None)
         return raw.decode() if raw else ""
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Tokens of `text`; with `special`, control tokens written in it are parsed as such."""
-        data = text.encode()
-        room = len(data) + 8
-        tokens = (self._c.llama_token * room)()
-        count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, room, False, special)
-        if count < 0:
-            raise EdgedError("the tokenizer refused the text")
-        return list(tokens[:count])
+    def decode(self, rows: Sequence[Row], adapter: str | None = None) -> Status:
+        """Compute a batch of at most `batch_size` rows. What was aborted is out of the cache. Raises `ModelBroken`."""
+        self._adapt(adapter)
+        status = int(self._c.llama_decode(self._context, self._batch.filled(rows)))
+        if status < 0:
+            raise ModelBroken(f"llama_decode returned {status}: {_said()}")
+        if status == Status.ABORTED.value:
+            firsts: dict[int, int] = {}
+            for row in rows:
+                firsts[row.sequence] = min(row.position, firsts.get(row.sequence, row.position))
+            for sequence, position in firsts.items():  # llama.cpp takes out only the part that it was computing
+                self.cut(sequence, position)
+        return Status(status)
 
-    def piece(self, token: int) -> bytes:
-        """The token's bytes; control tokens as their text."""
-        count = self._c.llama_token_to_piece(self._vocab, token, self._piece, len(self._piece), 0, True)
-        if count < 0:
-            self._piece = ctypes.create_string_buffer(-count)
-            return self.piece(token)
-        return self._piece.raw[:count]
+    def _adapt(self, name: str | None) -> None:
+        if name == self._adapted:
+            return
+        count = 0 if name is None else 1
+        pointers = (self._c.llama_adapter_lora_p_ctypes * 1)(None if name is None else self._adapters[name])
+        self._c.llama_set_adapters_lora(self._context, pointers, count, (ctypes.c_float * 1)(1.0))
+        self._adapted = name
 
-    def is_end(self, token: int) -> bool:
-        return bool(self._c.llama_vocab_is_eog(self._vocab, token))
-
-    def is_control(self, token: int) -> bool:
-        """Control tokens, and user-defined ones that look like them: llama.cpp parses those even where it is told not to."""
-        attr = self._c.llama_vocab_get_attr(self._vocab, token)
-        if attr & self._c.LLAMA_TOKEN_ATTR_USER_DEFINED:
-            text = self.piece(token)
-            return text.startswith(b"<") and text.endswith(b">")
-        return bool(attr & self._c.LLAMA_TOKEN_ATTR_CONTROL)
-
-    def begin_token(self) -> int | None:
-        """The token that the vocabulary wants in front of everything, or None."""
-        return int(self._c.llama_vocab_bos(self._vocab)) if self._c.llama_vocab_get_add_bos(self._vocab) else None
-
-    def special_text(self, which: str) -> str:
-        """The text of "bos" or "eos", as chat templates want it."""
-        token = getattr(self._c, f"llama_vocab_{which}")(self._vocab)
-        return self.piece(token).decode(errors="replace") if token >= 0 else ""
-
-    def guidance_inputs(self) -> tuple[Any, int, int]:
-        """What llguidance needs to tokenize natively: the vocabulary, the address of llama_tokenize, the end token."""
-        address = ctypes.cast(self._c._lib.llama_tokenize, ctypes.c_void_p).value
-        end = self._c.llama_vocab_eot(self._vocab)
-        if end < 0:
-            end = self._c.llama_vocab_eos(self._vocab)
-        return self._vocab, address or 0, int(end)
-
-    def keep(self, count: int) -> int:
-        """Forget all but the first `count` tokens; returns how many are left (0 where a part cannot be forgotten)."""
-        if count < len(self.past):
-            if not self._c.llama_memory_seq_rm(self._memory, 0, count, -1):
-                self._c.llama_memory_clear(self._memory, True)
-                count = 0
-            del self.past[count:]
-        return len(self.past)
-
-    def evaluate(self, tokens: Sequence[int]) -> None:
-        """Append tokens to the sequence; afterwards `logits` are those of the last. Raises `Aborted`, `BadRequest`."""
-        if len(self.past) + len(tokens) > self.context_length:
-            raise BadRequest("the context is full", tokens=len(self.past) + len(tokens), limit=self.context_length)
-        at, size = 0, self.batch_size
-        while at < len(tokens):
-            part = tokens[at : at + size]
-            status = self._decode(part)
-            if status == _NO_SLOT and size > 1:  # retryable by contract: a smaller batch may find room
-                size //= 2
-                continue
-            if status != 0:
-                self._c.llama_memory_seq_rm(self._memory, 0, len(self.past), -1)
-                raise Aborted if status == _ABORTED else EdgedError(f"llama_decode returned {status}")
-            self.past += part
-            at += len(part)
-
-    def _decode(self, tokens: Sequence[int]) -> int:
-        array = (self._c.llama_token * len(tokens))(*tokens)
-        return int(self._c.llama_decode(self._context, self._c.llama_batch_get_one(array, len(tokens))))
-
-    def logits(self) -> Any:
-        """`float32[n_vocab]` of the last token; native memory, valid until the next `evaluate`."""
+    def logits(self, row: int) -> Any:
+        """`float32[vocabulary.size]` of a wanted row of the last batch; native memory, valid until the next one."""
         import numpy as np
 
-        return np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._context, -1), shape=(self.n_vocab,))
+        pointer = self._c.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
+
+    def cut(self, sequence: int, length: int) -> None:
+        """Forget all but the first `length` positions of a sequence; where that cannot be, `length` must be 0."""
+        self._c.llama_memory_seq_rm(self._memory, sequence, length if length else -1, -1)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let an empty sequence share the first `length` positions of another (all of them where parts cannot be had)."""
+        self._c.llama_memory_seq_cp(self._memory, source, target, 0, length if self.partial else -1)
+
+    def state(self, sequence: int) -> bytes:
+        """What the cache holds of a sequence, as llama.cpp writes it."""
+        size = self._c.llama_state_seq_get_size(self._context, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._c.llama_state_seq_get_data(self._context, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Put a state into an empty sequence; false when llama.cpp does not take it."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if self._c.llama_state_seq_set_data(self._context, buffer, len(state), sequence):
+            return True
+        self.cut(sequence, 0)
+        return False
+
+
+class _Batch:
+    """A `llama_batch` whose arrays are ours and are filled again for each step."""
+
+    def __init__(self, bindings: Any, size: int) -> None:
+        self._tokens = (bindings.llama_token * size)()
+        self._positions = (bindings.llama_pos * size)()
+        self._counts = (ctypes.c_int32 * size)(*[1] * size)
+        self._wanted = (ctypes.c_int8 * size)()
+        self._sequences = (bindings.llama_seq_id * size)()
+        pointer = ctypes.POINTER(bindings.llama_seq_id)
+        step, base = ctypes.sizeof(bindings.llama_seq_id), ctypes.addressof(self._sequences)
+        self._owners = (pointer * size)(*(ctypes.cast(base + i * step, pointer) for i in range(size)))
+        self._batch = bindings.llama_batch(
+            n_tokens=0,
+            token=self._tokens,
+            embd=None,
+            pos=self._positions,
+            n_seq_id=self._counts,
+            seq_id=self._owners,
+            logits=self._wanted,
+        )
+
+    def filled(self, rows: Sequence[Row]) -> Any:
+        count = len(rows)
+        self._tokens[:count] = [row.token for row in rows]
+        self._positions[:count] = [row.position for row in rows]
+        self._sequences[:count] = [row.sequence for row in rows]
+        self._wanted[:count] = [row.wanted for row in rows]
+        self._batch.n_tokens = count
+        return self._batch
 
 
 def _threads(asked: int, mode: str, size: int) -> tuple[int, int]:
@@ -215,6 +259,16 @@ def _threads(asked: int, mode: str, size: int) -> tuple[int, int]:
     return asked or cores, asked or (1 if size < _SMALL else cores)
 
 
+_last_error = ""
+
+
 def _log(level: int, text: bytes, data: int | None) -> None:
+    global _last_error
     if level == 4:  # GGML_LOG_LEVEL_ERROR; the rest is chatter of hundreds of lines a load
+        _last_error = text.decode(errors="replace").strip()
         sys.stderr.write(text.decode(errors="replace"))
+
+
+def _said() -> str:
+    """What llama.cpp last complained of: its functions tell only that they failed."""
+    return _last_error or "it does not say why"

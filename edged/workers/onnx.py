@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,6 @@ _FILES = "encoder.onnx, ground.onnx, glance.onnx, reader.onnx, words.npz, metric
 _SEEN = ("states", "tops", "vector")
 _TOOLSETS = 16
 _TRIM_AFTER = 40  # sentences: giving back takes a millisecond, and what they leave lying is some tens of megabytes
-_AT_ONCE = 2  # tools, before asking whether one is clear
 _CLEAR = 5.0  # a score against 0 that no other tool is likely to beat
 _BEHIND = 8.0  # a score so far behind the best that likeness does not make up for it, and nobody will ask what was read
 _DULL = -2.5  # a glance's score below which a tool is not meant: half of the wrong ones, and none of 120 right ones
@@ -88,7 +86,7 @@ class Backend:
             if reader is not None:
                 ground = reader.ground(states[0], tops[0])
                 tool = Tool(CardTokens(ids, (0,), ((),)), ground)
-                reader.read(reader.glance(ground, ids, [tool]), len(ids))
+                reader.read(reader.glance(ground, ids, tool), len(ids))
             words = Words.read(folder / "words.npz")
             usual = [words.of(tops) for tops, _ in encoder.words(_lines(folder / "usual.txt"))]
         except Exception as error:
@@ -180,20 +178,15 @@ class Backend:
         return {"known": True, "cut": tokens.cut, "tools": found}
 
     def _look(self, sentence: Floats, ids: Sequence[int], tools: Sequence[tuple[Tool, bool]]) -> list[Glance | Row]:
-        """At tools in this order, a few at a time, until one is clearly meant. Read is what is worth it: what a glance does not
-        rule out, and what examples speak for (the second of each pair)."""
+        """At one tool after another until one is clearly meant. Read is what is worth it: what a glance does not rule out, and
+        what examples speak for (the second of each pair)."""
         assert self._reader is not None
         found: list[Glance | Row] = []
-        for at in range(0, len(tools), _AT_ONCE):
-            chunk = tools[at : at + _AT_ONCE]
-            glances = self._reader.glance(sentence, ids, [tool for tool, _ in chunk])
-            worth = [
-                backed or max(glance.act, glance.part) > _DULL
-                for glance, (_, backed) in zip(glances, chunk, strict=True)
-            ]
-            rows = iter(self._reader.read(list(compress(glances, worth)), len(sentence)))
-            found += [next(rows) if good else glance for glance, good in zip(glances, worth, strict=True)]
-            if any(max(row.act, row.part) > _CLEAR for row in found):
+        for tool, backed in tools:
+            glance = self._reader.glance(sentence, ids, tool)
+            worth = backed or max(glance.act, glance.part) > _DULL
+            found.append(self._reader.read(glance, len(sentence)) if worth else glance)
+            if max(found[-1].act, found[-1].part) > _CLEAR:
                 break
         return found
 

@@ -1,83 +1,114 @@
-"""From logits to the next token, under a grammar or without one.
+"""From logits to the next token.
 
-The rule: the grammar masks first, then the choice is made; temperature 0 is argmax. Tokens that the grammar forces are
-returned along with the chosen one, so that the model reads them in one batch: a tool call is mostly such tokens.
+The order is the one that callers of chat APIs expect: penalties, then what a grammar allows, then temperature, then
+top-k, top-p and min-p on the tempered distribution. Temperature 0 is argmax, and draws nothing from the generator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-from edged.domain.errors import BadRequest
-from edged.workers.llama import Llama
+from edged.domain.ports import Sampling
+from edged.workers.guiding import Guide
 
-__all__ = ["Sampler", "guidance_tokenizer"]
+__all__ = ["Choice", "Sampler"]
 
 
-def guidance_tokenizer(model: Llama) -> Any:
-    """llguidance's table of the model's vocabulary. Built once a worker, at the first grammar: about 5 µs a token.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A chosen token; with `logprobs`, its logarithmic probability and the likeliest (token, logprob), by the raw model."""
 
-    The work of `llguidance.llamacpp.lltokenizer_from_vocab`, without the package import and the deprecated call for every
-    token that it makes.
-    """
-    from llguidance import LLTokenizer
-
-    tokens = [(b"\xff" if model.is_control(t) else b"") + model.piece(t) for t in range(model.n_vocab)]
-    vocab, address, end = model.guidance_inputs()
-    return LLTokenizer.from_llamacpp(tokens=tokens, vocab_ptr=vocab, tokenize_fptr=address, eos_token=end, slices=None)
+    token: int
+    logprob: float | None = None
+    likeliest: tuple[tuple[int, float], ...] = ()
 
 
 class Sampler:
-    """Chooses the tokens of one generation. `finished` is true when the grammar is complete.
+    """Chooses the tokens of one generation."""
 
-    `grammar` is Lark in llguidance's dialect, or None. Raises `BadRequest` for a grammar that is not one.
-    """
-
-    def __init__(
-        self, n_vocab: int, tokenizer: Callable[[], Any], grammar: str | None, temperature: float, seed: int
-    ) -> None:
+    def __init__(self, how: Sampling, guide: Guide | None = None) -> None:
         import numpy as np
 
         self._np = np
-        self._temperature = temperature
-        self._random = np.random.default_rng(seed) if temperature > 0 else None
-        self._matcher: Any = None
-        if grammar is not None:
-            from llguidance import LLMatcher
-
-            self._n_vocab = n_vocab
-            self._mask = np.zeros((n_vocab + 31) // 32, dtype=np.int32)
-            self._matcher = LLMatcher(tokenizer(), LLMatcher.grammar_from_lark(grammar), log_level=0)
-            self._check()
+        self._how = how
+        self._random = np.random.default_rng(how.seed) if how.temperature > 0 else None
+        self._counts: Counter[int] = Counter()
+        self.guide = guide
 
     @property
     def finished(self) -> bool:
-        return self._matcher is not None and bool(self._matcher.is_stopped())
+        return self.guide is not None and self.guide.finished
 
-    def next(self, logits: Any, room: int) -> list[int]:
-        """The chosen token, then those that the grammar forces after it; at most `room` tokens. Changes `logits`."""
-        if self._matcher is None:
-            return [self._choose(logits)]
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
-        self._check()
-        allowed = self._np.unpackbits(self._mask.view(self._np.uint8), bitorder="little", count=self._n_vocab)
-        logits[allowed == 0] = -self._np.inf
-        tokens = [self._choose(logits)]
-        self._matcher.consume_token(tokens[0])
-        self._check()
-        forced = [] if self.finished else self._matcher.compute_ff_tokens()[: room - 1]
-        if forced:
-            self._matcher.consume_tokens(forced)
-            self._check()
-        return tokens + forced
+    def choose(self, logits: Any) -> Choice:
+        """A token of `logits` (`float32[vocabulary]`, which are changed). Raises `BadRequest` when the grammar breaks."""
+        tell = None if self._how.logprobs is None else self._distribution(logits)
+        if self._how.penalizes and self._counts:
+            self._penalize(logits)
+        token = self._pick(logits)
+        if self._how.penalizes:
+            self._counts[token] += 1
+        if self.guide is not None:
+            self.guide.accept([token])
+        if tell is None:
+            return Choice(token)
+        top = self._np.argsort(-tell)[: self._how.logprobs] if self._how.logprobs else ()
+        return Choice(token, float(tell[token]), tuple((int(t), float(tell[t])) for t in top))
 
-    def _choose(self, logits: Any) -> int:
+    def forced(self, room: int) -> list[int]:
+        """What the grammar leaves no choice about; at most `room` tokens."""
+        if self.guide is None or self.finished or room <= 0:
+            return []
+        tokens = self.guide.forced()[:room]
+        if tokens:
+            self.guide.accept(tokens)
+            if self._how.penalizes:
+                self._counts.update(tokens)
+        return tokens
+
+    def _pick(self, logits: Any) -> int:
         if self._random is None:
-            return int(logits.argmax())
-        weights = self._np.exp((logits - logits.max()) / self._temperature, dtype=self._np.float64)
-        return int(self._random.choice(len(weights), p=weights / weights.sum()))
+            best = int(logits.argmax())
+            if self.guide is None or self.guide.admits(best):
+                return best  # most of the time a model wants what it may: no mask is needed to see that
+        if self.guide is not None:
+            self.guide.mask(logits)
+        return int(logits.argmax()) if self._random is None else self._draw(logits)
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise BadRequest(f"the grammar failed: {self._matcher.get_error()}")
+    def _draw(self, logits: Any) -> int:
+        np, how = self._np, self._how
+        assert self._random is not None
+        ids = None
+        if 0 < how.top_k < len(logits):
+            ids = np.argpartition(logits, -how.top_k)[-how.top_k :]
+            logits = logits[ids]
+        weights = np.exp((logits - logits.max()) / how.temperature, dtype=np.float64)
+        if how.min_p > 0:
+            weights[weights < how.min_p] = 0.0  # the likeliest one weighs 1
+        weights /= weights.sum()
+        if how.top_p < 1:
+            weights = self._nucleus(weights)
+        at = int(self._random.choice(len(weights), p=weights))
+        return at if ids is None else int(ids[at])
+
+    def _nucleus(self, weights: Any) -> Any:
+        np = self._np
+        order = np.argsort(-weights)
+        kept = order[: int(np.searchsorted(np.cumsum(weights[order]), self._how.top_p)) + 1]
+        out = np.zeros_like(weights)
+        out[kept] = weights[kept]
+        return out / out.sum()
+
+    def _penalize(self, logits: Any) -> None:
+        np, how = self._np, self._how
+        ids = np.fromiter(self._counts, dtype=np.int64, count=len(self._counts))
+        times = np.fromiter(self._counts.values(), dtype=np.float32, count=len(self._counts))
+        values = logits[ids]
+        values = np.where(values > 0, values / how.repeat_penalty, values * how.repeat_penalty)
+        logits[ids] = values - times * how.frequency_penalty - how.presence_penalty
+
+    def _distribution(self, logits: Any) -> Any:
+        shifted = logits - logits.max()
+        return shifted - math.log(float(self._np.exp(shifted, dtype=self._np.float64).sum()))

@@ -24,8 +24,9 @@ from typing import Any
 from edged.domain.errors import EdgedError
 from edged.ipc.frames import FrameDecoder, encode
 
-__all__ = ["Call", "Connection", "Handler", "arguments", "serve"]
+__all__ = ["LATER", "Call", "Connection", "Handler", "arguments", "serve"]
 
+LATER = object()  # a handler's word that the call goes on and `Connection.end` will be called for it
 _PR_SET_PDEATHSIG = 1
 
 
@@ -55,13 +56,31 @@ class Connection:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(True)
         self._lock = threading.Lock()
+        self._gathered: bytearray | None = None
         self._calls: dict[int, Call] = {}
+        self.on_cancel: Callable[[], None] | None = None
         self.inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
 
     def send(self, frame: list[Any]) -> None:
         data = encode(frame)
         with self._lock, contextlib.suppress(OSError):
-            self._socket.sendall(data)
+            if self._gathered is None:
+                self._socket.sendall(data)
+            else:
+                self._gathered += data
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent meanwhile goes out as one: the daemon wakes up once."""
+        with self._lock:
+            self._gathered = bytearray()
+        try:
+            yield
+        finally:
+            with self._lock, contextlib.suppress(OSError):
+                gathered, self._gathered = self._gathered, None
+                if gathered:
+                    self._socket.sendall(gathered)
 
     def event(self, name: str, data: Any) -> None:
         """Tell the daemon something that it did not ask for."""
@@ -72,14 +91,20 @@ class Connection:
         try:
             if handler is None:
                 raise LookupError(f"unknown verb {call.verb!r}")
-            frame = ["done", call.id, handler(call)]
+            outcome = handler(call)
         except EdgedError as error:
-            frame = ["fail", call.id, error.to_wire()]
+            outcome = error
         except Exception as error:
             traceback.print_exc()
-            frame = ["fail", call.id, {"code": "error", "detail": f"{type(error).__name__}: {error}"}]
+            outcome = EdgedError(f"{type(error).__name__}: {error}")
+        if outcome is not LATER:
+            self.end(call, outcome)
+
+    def end(self, call: Call, outcome: Any) -> None:
+        """Send a call's outcome: a result, or the `EdgedError` that it failed with."""
         self._calls.pop(call.id, None)
-        self.send(frame)
+        failed = isinstance(outcome, EdgedError)
+        self.send(["fail", call.id, outcome.to_wire()] if failed else ["done", call.id, outcome])
 
     def calls(self) -> Iterator[Call]:
         """As they come, until the daemon is gone."""
@@ -91,6 +116,8 @@ class Connection:
                     yield call
                 elif kind == "cancel" and (running := self._calls.get(call_id)):
                     running.cancelled.set()
+                    if self.on_cancel is not None:
+                        self.on_cancel()
 
     def read_forever(self) -> None:
         """The reader thread. Ends the process when the daemon is gone."""

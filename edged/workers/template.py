@@ -9,16 +9,16 @@ follows it: tails that begin one are treated alike. Templates are sandboxed and 
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import FrameType
 from typing import Any
 
 from edged.domain.errors import BadRequest, ModelBroken
+from edged.workers.shaping import Message, Shaper, tojson
 
 __all__ = ["ChatTemplate", "Shield"]
 
@@ -41,8 +41,8 @@ class Shield:
         if tails:
             parts.append(rf"(?:{'|'.join(map(re.escape, tails))})\Z")
         self._pattern = re.compile("|".join(parts))
-        self._marks: dict[str, str] = {}
-        self._texts: list[str] = []
+        self._marks: dict[tuple[str, bool], str] = {}
+        self._texts: list[tuple[str, bool]] = []
 
     def wrap(self, value: Any) -> Any:
         """The value with every string in it, keys too, made harmless."""
@@ -54,26 +54,37 @@ class Shield:
             return [self.wrap(v) for v in value]
         return value
 
+    def trust(self, text: str) -> str:
+        """A stand-in for `text` of our own, which may hold control tokens, among values that are already wrapped."""
+        return self._stand_in(text, True) if text else ""
+
     def _mark(self, match: re.Match[str]) -> str:
-        text = match[0]
-        if text not in self._marks:
+        return self._stand_in(match[0], False)
+
+    def _stand_in(self, text: str, trusted: bool) -> str:
+        key = (text, trusted)
+        if key not in self._marks:
             if len(self._texts) > _LAST - _FIRST:
                 raise BadRequest("the request holds too many different private-use characters")
-            self._marks[text] = chr(_FIRST + len(self._texts))
-            self._texts.append(text)
-        return self._marks[text]
+            self._marks[key] = chr(_FIRST + len(self._texts))
+            self._texts.append(key)
+        return self._marks[key]
 
     def split(self, rendered: str) -> Iterator[tuple[str, bool]]:
         """(text, may hold control tokens) in order; texts that may not are single letters."""
+        held = ""
         for i, part in enumerate(re.split(f"([{chr(_FIRST)}-{chr(_LAST)}])", rendered)):
-            if not part:
+            index = ord(part) - _FIRST if i % 2 else -1
+            text, trusted = self._texts[index] if 0 <= index < len(self._texts) else (part, i % 2 == 0)
+            if trusted:
+                held += text
                 continue
-            if i % 2 == 0:
-                yield part, True
-                continue
-            index = ord(part) - _FIRST
-            for letter in self._texts[index] if index < len(self._texts) else part:
-                yield letter, False
+            if held:
+                yield held, True
+                held = ""
+            yield from ((letter, False) for letter in text)
+        if held:
+            yield held, True
 
 
 class ChatTemplate:
@@ -81,43 +92,91 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", specials: Iterable[str] = ()) -> None:
         from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         self._specials = tuple(specials)
-        env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        env.filters["tojson"] = _tojson
-        env.globals |= {"raise_exception": _refuse, "strftime_now": _now, "bos_token": bos, "eos_token": eos}
         try:
-            self._template = env.from_string(source or _CHATML)
+            self._template = _environment(bos, eos).from_string(source or _CHATML)
         except TemplateError as error:
             raise ModelBroken(f"the model's chat template does not compile: {error}") from error
+        self._shaper = Shaper(source)
+        with suppress(TimeoutError), _time_limit(SECONDS):
+            self._shaper.learn(self._shows)
 
     def render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, *, generate: bool = True
+        self, messages: list[Message], tools: list[Message] | None, *, generate: bool = True
     ) -> list[tuple[str, bool]]:
         """The prompt in pieces (text, may hold control tokens).
 
         `messages` are those of `Message.to_wire`; `tools` have OpenAI's shape. Raises `BadRequest` when the template
         refuses the messages, `ModelBroken` when it takes more than `SECONDS` or breaks.
         """
-        from jinja2 import TemplateError
-
         shield = Shield(self._specials)
-        variables = {
-            "messages": shield.wrap(_conventional(messages)),
-            "tools": shield.wrap(tools) if tools else None,
-            "add_generation_prompt": generate,
-        }
+        shown, declared = self._shaper.shape(shield.wrap(messages), shield.wrap(tools or []), shield.trust)
         try:
             with _time_limit(SECONDS):
-                rendered = self._template.render(variables)
+                rendered = self._run(shown, declared, generate)
         except _Refused as error:
             raise BadRequest(f"the model's chat template refuses these messages: {error}") from error
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise ModelBroken(f"the model's chat template failed: {error}") from error
+        except _broken() as error:
             raise ModelBroken(f"the model's chat template failed: {error}") from error
         return list(shield.split(rendered))
+
+    def _run(self, messages: list[Message], tools: list[Message], generate: bool = True) -> str:
+        variables = {
+            "messages": messages,
+            "tools": tools or None,
+            "functions": tojson(tools, indent=4) if tools else "",  # this and `datetime` are Firefunction's
+            "add_generation_prompt": generate,
+            "enable_thinking": False,  # an answer that a grammar binds from its first token on leaves no room for thoughts
+        }
+        return str(self._template.render(variables))
+
+    def _shows(self, word: str, messages: list[Message], tools: Sequence[Message] = ()) -> bool | None:
+        """Whether `word` is in what the template makes of the messages; None when it breaks."""
+        try:
+            return word in self._run(messages, list(tools))
+        except _Refused:
+            return False
+        except _broken():
+            return None
+
+
+def _environment(bos: str, eos: str) -> Any:
+    """The sandbox, with what templates that were written for transformers call by name."""
+    from jinja2 import nodes, parser
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """The block around what the model is trained to say: here only its contents."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: parser.Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
+    )
+    env.filters["tojson"] = tojson
+    env.globals |= {
+        "raise_exception": _refuse,
+        "strftime_now": _now,
+        "datetime": _now("%Y-%m-%d"),
+        "bos_token": bos,
+        "eos_token": eos,
+    }
+    return env
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a template that is at fault raises."""
+    from jinja2 import TemplateError
+
+    return TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError
 
 
 class _Refused(Exception):
@@ -130,27 +189,6 @@ def _refuse(message: str) -> None:
 
 def _now(form: str) -> str:
     return datetime.now().strftime(form)
-
-
-def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
-    """As transformers does it: no HTML escapes, no ASCII escapes (a shield's characters must stay what they are)."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, separators=options.get("separators"))
-
-
-def _conventional(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tool calls in both shapes that templates read (`call.function.name` and `call.name`); results get their tool's name."""
-    names: dict[str, str] = {}
-    out = []
-    for message in messages:
-        shaped = dict(message)
-        calls = shaped.get("tool_calls") or []
-        names |= {call["id"]: call["name"] for call in calls}
-        if calls:
-            shaped["tool_calls"] = [{**call, "type": "function", "function": call} for call in calls]
-        if shaped.get("tool_call_id") in names:
-            shaped.setdefault("name", names[shaped["tool_call_id"]])
-        out.append(shaped)
-    return out
 
 
 @contextmanager

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import llguidance
-import pytest
+from dataclasses import replace
 
+import pytest
+from admitting import admits
+
+from edged.agent.bodies import JsonBody
 from edged.agent.dialect import DIALECTS, parse
 from edged.agent.grammar import choosing, phrasing
 from edged.agent.grounding import Offer, ground
 from edged.domain.resources import Grounding, ToolSpec
 
-HERMES = DIALECTS["hermes"]
-
-
-class _Bytes:
-    """A tokenizer whose tokens are the bytes."""
-
-    def __init__(self) -> None:
-        self.eos_token_id, self.bos_token_id = 256, None
-        self.tokens = [*(bytes([i]) for i in range(256)), b"<|end|>"]
-        self.special_token_ids = [256]
-
-    def __call__(self, text: bytes | str) -> list[int]:
-        return list(text.encode() if isinstance(text, str) else text)
-
-
-TOKENIZER = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Bytes()))
-
-
-def admits(grammar: str, text: str) -> bool:
-    matcher = llguidance.LLMatcher(TOKENIZER, grammar)
-    assert not matcher.get_error()
-    return bool(matcher.consume_tokens(list(text.encode())) and matcher.is_accepting())
+HERMES = replace(DIALECTS["hermes"], body=JsonBody(comma=",", colon=":"))
 
 
 LEVEL = ToolSpec(
@@ -89,7 +71,7 @@ def test_a_tool_that_lacks_an_argument_can_be_named_but_not_called() -> None:
     assert admits(grammar, call('{"name":"set_level","missing":["percent"]}'))
     assert not admits(grammar, call('{"name":"set_level","arguments":{"device":"lamp","percent":1}}'))
     assert not admits(grammar, "<escalate>")
-    assert parse(call('{"name":"set_level","missing":["percent"]}'), "c").missing == ("percent",)
+    assert parse(call('{"name":"set_level","missing":["percent"]}'), "c", HERMES).missing == ("percent",)
 
 
 def test_one_mention_is_not_dealt_twice() -> None:

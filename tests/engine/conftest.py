@@ -49,7 +49,7 @@ def make_pool(tmp_path: Path, worker: str) -> MakePool:
             file = write(tmp_path / f"{name}.gguf", size=1 << 20, general__name=name)
             if script is not None:
                 file.with_suffix(".json").write_text(json.dumps(script))
-            models[name] = ModelSpec(name, str(file), **(spec or {}))
+            models[name] = ModelSpec(name, str(file), **{"streams": 1, **(spec or {})})
         quarantine = Quarantine(base=rest)
         state = tmp_path / "state"
         async with Pool(models, Budget(budget), state, Meters(), worker_module=worker, quarantine=quarantine) as pool:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sdist
 
+from edged.agent.dialects import DIALECTS
 from edged.domain.errors import ModelBroken
 from edged.domain.resources import ModelSpec
 from edged.engine.catalog import describe, need, resolve
@@ -42,15 +44,60 @@ def test_heads_may_differ_by_layer_and_long_arrays_are_only_counted(tmp_path: Pa
     ("template", "dialect"),
     [
         ("<|tools|>{{ x }}", "edged"),
-        ("<tool_call>{{ x }}", "hermes"),
+        ('<tool_call>{"arguments": {{ x }}', "hermes"),
+        (r'{{ "<tool_call>{\"name\": NAME, \"arguments\": {}}" }}', "hermes"),
+        ("<tool_call>{{ name }}", "json"),
         ("<tool_call> or <escalate>", "edged"),
         ("<|python_tag|>", "llama3"),
-        ("{{ messages }}", "none"),
-        (None, "none"),
+        ("<|tool|>{{ tools }}<|/tool|>", "phi4"),
+        ("<start_of_turn><start_function_call>call:{{ name }}", "functiongemma"),
+        ("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "smollm2"),
+        ("{{ messages }}", "json"),
+        (None, "json"),
     ],
 )
 def test_dialect_is_read_off_the_template(tmp_path: Path, template: str | None, dialect: str) -> None:
     assert describe(str(write(tmp_path / "m.gguf", tokenizer__chat_template=template))).dialect == dialect
+
+
+FAMILIES = {
+    "Bielik-11B-v3.0-Instruct": "hermes",
+    "HuggingFaceTB-SmolLM3-3B": "smollm3",
+    "MiMo-VL": "hermes",
+    "Mistral-Small-3.2-24B-Instruct-2506": "mistral_args",
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": "hermes",
+    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use": "hermes",
+    "Qwen-QwQ-32B": "hermes",
+    "Qwen-Qwen2.5-7B-Instruct": "hermes",
+    "Qwen-Qwen3-0.6B": "hermes",
+    "Reka-Edge": "hermes",
+    "fireworks-ai-llama-3-firefunction-v2": "functools",
+    "google-gemma-2-2b-it": "gemma",
+    "google-gemma-4-31B-it": "gemma4",
+    "google-gemma-4-31B-it-interleaved": "gemma4",
+    "ibm-granite-granite-3.3-2B-Instruct": "granite3",
+    "ibm-granite-granite-4.0": "hermes",
+    "ibm-granite-granite-4.1": "hermes",
+    "meta-llama-Llama-3.1-8B-Instruct": "llama3",
+    "meta-llama-Llama-3.2-3B-Instruct": "llama3",
+    "meta-llama-Llama-3.3-70B-Instruct": "llama3",
+    "mistralai-Ministral-3-14B-Reasoning-2512": "mistral_args",
+    "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
+    "unsloth-mistral-Devstral-Small-2507": "mistral_args",
+}
+
+
+@pytest.mark.timeout(sdist.TIMEOUT)
+def test_real_templates_are_told_apart(tmp_path: Path) -> None:
+    """Those of other families (DeepSeek, GLM, Qwen3-Coder, Kimi, ...) are told to write JSON."""
+
+    def dialect(template: Path) -> str:
+        return describe(str(write(tmp_path / "m.gguf", tokenizer__chat_template=template.read_text()))).dialect
+
+    found = {template.stem: dialect(template) for template in sdist.templates()}
+    assert len(found) > len(FAMILIES)
+    assert found == dict.fromkeys(found, "json") | FAMILIES
+    assert set(found.values()) <= set(DIALECTS)
 
 
 @pytest.mark.parametrize(

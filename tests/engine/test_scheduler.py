@@ -18,7 +18,7 @@ def idle(name: str, size: int, since: float = 90.0, load: float = 1.0, keep: flo
 
 
 def busy(name: str, size: int) -> Resident:
-    return Resident(name, size, "busy")
+    return Resident(name, size, "busy", ranks=(1,))
 
 
 def job(number: int, model: str, size: int = 10, rank: int = 1, deadline: float = math.inf) -> Waiting:
@@ -31,6 +31,30 @@ TABLE: list[tuple[str, list[Resident], list[Waiting], list[Decision]]] = [
     ("cold, two jobs, one load", [], [job(1, "a"), job(2, "a")], [Load("a"), FOREVER]),
     ("ready", [idle("a", 10)], [job(1, "a")], [Run(1, "a"), FOREVER]),
     ("busy", [busy("a", 10)], [job(1, "a")], [FOREVER]),
+    (
+        "several streams at once",
+        [Resident("a", 10, "busy", streams=3, ranks=(1,))],
+        [job(1, "a"), job(2, "a"), job(3, "a")],
+        [Run(1, "a"), Run(2, "a"), FOREVER],
+    ),
+    (
+        "a more urgent one is taken beyond the streams, at most as many again",
+        [Resident("a", 10, "busy", streams=2, ranks=(1, 2))],
+        [job(1, "a", rank=0), job(2, "a", rank=1), job(3, "a", rank=1), job(4, "a", rank=2)],
+        [Run(1, "a"), Run(2, "a"), FOREVER],
+    ),
+    (
+        "an equally urgent one is not",
+        [Resident("a", 10, "busy", streams=1, ranks=(1,))],
+        [job(1, "a"), job(2, "a", deadline=1)],
+        [FOREVER],
+    ),
+    (
+        "one that has to make room gets nothing more",
+        [Resident("a", 60, "busy", streams=3, ranks=(1,))],
+        [job(1, "b", 50, rank=0), job(2, "a")],
+        [FOREVER],
+    ),
     ("loading", [Resident("a", 10, "loading")], [job(1, "a")], [FOREVER]),
     ("leaving", [Resident("a", 10, "leaving")], [job(1, "a")], [FOREVER]),
     ("one at a time, in order of arrival", [idle("a", 10)], [job(2, "a"), job(1, "a")], [Run(1, "a"), FOREVER]),

@@ -33,7 +33,7 @@ def load(path: Path, **more: Any) -> dict[str, Any]:
 
 def generate(text: str, **more: Any) -> dict[str, Any]:
     params = {"messages": [{"role": "user", "content": text}], "tools": [], "grammar": None, "max_tokens": 8}
-    return {**params, "temperature": 0.0, "seed": 0, "deadline_monotonic": None, **more}
+    return {**params, "deadline_monotonic": None, **more}
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def with_fresh(child: Child, reused: dict[str, Any], text: str) -> None:
 
 async def test_sampling_follows_its_seed(child: Child) -> None:
     def hot(seed: int) -> dict[str, Any]:
-        return generate("hello", temperature=2.0, seed=seed, max_tokens=16)
+        return generate("hello", sampling={"temperature": 2.0, "seed": seed}, max_tokens=16)
 
     texts = [(await child.call("generate", hot(seed)))["text"] for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
@@ -114,7 +114,8 @@ async def test_sampling_follows_its_seed(child: Child) -> None:
 @pytest.mark.parametrize("temperature", [0.0, 3.0])
 async def test_a_grammar_binds_and_ends_the_generation(child: Child, temperature: float) -> None:
     for seed in range(4):
-        params = generate("hi", grammar=CALL, max_tokens=100, temperature=temperature, seed=seed)
+        how = {"temperature": temperature, "seed": seed}
+        params = generate("hi", grammar=CALL, max_tokens=100, sampling=how)
         result = await child.call("generate", params)
         assert result["finish_reason"] == "stop"
         body = result["text"].removeprefix("<tool_call>").removesuffix("</tool_call>")
