@@ -131,7 +131,7 @@ class Resident:
 
     async def _load(self, child: Child, prover: Prover) -> None:
         language = self.spec.kind == "language"
-        params: dict[str, Any] = {"path": self.facts.path}
+        params: dict[str, Any] = {"path": self.facts.path, "threads": self.spec.threads}
         if language:
             params |= _load_params(self.spec)
         # The serving child is importing its libraries while the throw-away one proves. Encoders need no proof: onnxruntime's
@@ -257,7 +257,6 @@ def _load_params(spec: ModelSpec) -> dict[str, Any]:
     return {
         "context_length": spec.context_length,
         "batch_size": spec.batch_size,
-        "threads": spec.threads,
         "slots": spec.streams,
         "cells": spec.cache_length,
         "kv_type": spec.kv_type,
