@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +27,9 @@ __all__ = ["ModelFacts", "Need", "describe", "need", "resolve"]
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _KEPT_ARRAY = 512  # per-layer arrays are kept, vocabularies are only counted
-_LONGEST = 64 * 1024 * 1024
+_LONGEST = 1 << 20  # bytes of a text
+_WORDS = 1 << 20  # texts of an array
+_LARGEST = 1 << 31
 # llama.cpp's enum llama_ftype; what is not here is named by its number.
 _QUANTIZATIONS = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
@@ -105,15 +110,24 @@ def describe(path: str, state_dir: Path | None = None) -> ModelFacts:
     """
     file = resolve(path)
     try:
-        with file.open("rb") as stream:
-            meta = _Reader(stream).metadata()
+        with open(file, "rb", opener=_opener) as stream:
             status = os.fstat(stream.fileno())
+            meta = _Reader(stream, status.st_size).metadata()
             digest = _digest(file, status, state_dir)
+        return _facts(file, meta, status.st_size, digest)
     except OSError as error:
         raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
-    except (struct.error, ValueError, EOFError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, TypeError, OverflowError, EOFError) as error:
         raise ModelBroken(f"{file.name} is not a GGUF file that can be read: {error}", path=str(file)) from error
-    return _facts(file, meta, status.st_size, digest)
+
+
+def _opener(path: str, flags: int) -> int:
+    """Only a plain file: a pipe would be waited for."""
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise ValueError("it is no plain file")
 
 
 def need(facts: ModelFacts, spec: ModelSpec) -> Need:
@@ -128,29 +142,32 @@ def need(facts: ModelFacts, spec: ModelSpec) -> Need:
 
 
 def _facts(file: Path, meta: dict[str, Any], size: int, digest: str) -> ModelFacts:
-    arch = str(meta.get("general.architecture", ""))
-    if not arch:
+    arch = meta.get("general.architecture", "")
+    if not arch or not isinstance(arch, str):
         raise ModelBroken(f"{file.name} does not name its architecture", path=str(file))
 
     def number(key: str, default: int = 0) -> int:
         value = meta.get(f"{arch}.{key}", default)
-        return int(max(value, default=0) if isinstance(value, list) else value)
+        return _count(key, max(map(partial(_count, key), value), default=0) if isinstance(value, list) else value)
 
     layers, heads, width = number("block_count"), number("attention.head_count", 1), number("embedding_length")
     per_layer = meta.get(f"{arch}.attention.head_count_kv", heads)
+    in_all = (
+        sum(map(partial(_count, "head_count_kv"), per_layer)) if isinstance(per_layer, list) else per_layer * layers
+    )
     head = width // max(1, heads)
     template = str(meta.get("tokenizer.chat_template", ""))
     kind = int(meta.get("general.file_type", -1))
     return ModelFacts(
         path=str(file),
-        name=str(meta.get("general.name", file.stem)),
+        name="".join(c if c.isprintable() else "?" for c in str(meta.get("general.name", file.stem))[:200]),
         architecture=arch,
         quantization=_QUANTIZATIONS.get(kind, f"type {kind}" if kind >= 0 else "unknown"),
         context_length=number("context_length"),
-        n_vocab=int(meta.get("tokenizer.ggml.tokens", 0)),
+        n_vocab=_count("tokens", meta.get("tokenizer.ggml.tokens", 0)),
         n_layer=layers,
         n_embd=width,
-        n_head_kv=sum(per_layer) if isinstance(per_layer, list) else int(per_layer) * layers,
+        n_head_kv=_count("head_count_kv", in_all),
         head_dim_k=number("attention.key_length", head),
         head_dim_v=number("attention.value_length", head),
         file_bytes=size,
@@ -158,6 +175,12 @@ def _facts(file: Path, meta: dict[str, Any], size: int, digest: str) -> ModelFac
         dialect=_dialect(template, meta),
         digest=digest,
     )
+
+
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value < _LARGEST:
+        raise ValueError(f"its {name} is {str(value)[:40]!r}")
+    return int(value)
 
 
 def _dialect(template: str, meta: dict[str, Any]) -> str:
@@ -204,8 +227,9 @@ def _remembered(cache: Path | None) -> list[list[Any]]:
 class _Reader:
     """Reads key-values; arrays longer than `_KEPT_ARRAY` become their length."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream = stream
+        self._size = size
         self._scalars: dict[int, Callable[[], Any]] = {
             kind: self._scalar_reader(struct.Struct(form)) for kind, form in _SCALARS.items()
         }
@@ -231,9 +255,13 @@ class _Reader:
 
     def _array(self) -> Any:
         kind, count = self._u32(), self._u64()
+        if kind == _ARRAY:
+            raise ValueError("it nests arrays")
         if count <= _KEPT_ARRAY and kind != _STRING:
             return [self._value(kind) for _ in range(count)]
         if kind == _STRING:
+            if count > _WORDS:
+                raise ValueError(f"it claims {count} words")
             for _ in range(count):
                 self._skip(self._u64())
         elif kind in _SCALARS:
@@ -266,5 +294,7 @@ class _Reader:
         """Short ones are read (a seek drops the buffer), long ones are jumped over."""
         if size < 4096:
             self._take(size)
+        elif size > self._size - self._stream.tell():
+            raise EOFError("it ends early")
         else:
             self._stream.seek(size, os.SEEK_CUR)

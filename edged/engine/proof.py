@@ -72,7 +72,10 @@ class Prover:
                 self._remember(facts, mode, tried)
                 return mode
         raise ModelBroken(
-            f"no way of running {facts.name} survived on this device", retry_after=600.0, model=facts.name, tried=tried
+            f"no way of running {Path(facts.path).name} survived on this device: {tried[MODES[0]]}",
+            retry_after=600.0,
+            model=facts.name,
+            tried=tried,
         )
 
     async def _attempt(self, load: dict[str, Any]) -> str:

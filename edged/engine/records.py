@@ -97,6 +97,6 @@ class Record:
 def _stamp_of(file: Path) -> tuple[int, int]:
     try:
         status = file.stat()
-    except OSError as error:
-        raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
+    except (OSError, ValueError) as error:
+        raise ModelBroken(f"cannot read the model {file.name}: {error}", path=str(file)) from error
     return status.st_size, status.st_mtime_ns

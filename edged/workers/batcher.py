@@ -8,11 +8,13 @@ measured speed of this device.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edged.domain.errors import Cancelled, DeadlineExceeded, EdgedError, GenerationFailed, ModelBroken
 from edged.workers.generation import Generation
@@ -42,6 +44,7 @@ class Batcher:
         self._live: dict[int, Generation] = {}
         self._ids = itertools.count(1)
         self._lane: str | None = None
+        self._most = llama.batch_size  # rows of a batch: fewer after llama.cpp found no room
         self._seconds_a_token = 0.0
         self._unsaved: list[tuple[list[int], str | None, int]] = []
         self._watch = threading.Lock()
@@ -60,8 +63,28 @@ class Batcher:
     def poke(self) -> None:
         """Somebody was taken back: end a step in which nobody else computes."""
         with self._watch:
-            if self._abortable and all(_over(g) for g in self._abortable):
+            if self._abortable and all(map(_over, self._abortable)):
                 self._llama.stop(True)
+
+    @contextlib.contextmanager
+    def _abortable_for(self, who: list[Generation]) -> Iterator[None]:
+        """A step that may be ended when all of `who` have been taken back or their time is over."""
+        with self._watch:
+            self._abortable = who
+        self.poke()
+        last = max((g.ask.deadline for g in who), default=math.inf) - time.monotonic()
+        alarm = threading.Timer(max(0.0, last), self.poke) if last < _ALONE * 60 else None
+        if alarm is not None:
+            alarm.daemon = True
+            alarm.start()
+        try:
+            yield
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+            with self._watch:
+                self._abortable = []
+                self._llama.stop(False)
 
     def step(self) -> None:
         """One batch. Raises `ModelBroken` when llama.cpp fails: then nothing in the cache is to be trusted."""
@@ -103,7 +126,8 @@ class Batcher:
             drafts=len(g.draft),
             decoding=g.decoding,
             started=g.sequence is not None and not g.parked,
-            holds=0 if g.sequence is None else self.cache.own(g.sequence),
+            holds=0 if g.sequence is None else self.cache.yields(g.sequence),
+            wakes=self.cache.waking(g.tokens, g.ask.lane) if g.sequence is None else 0,
             follows=follows,
             lane=g.ask.lane,
             stop=stop,
@@ -124,20 +148,23 @@ class Batcher:
 
     def _recall(self, g: Generation) -> None:
         """Have the agent's prefix in the cache if it is on disk."""
-        if self._snapshots is None or g.ask.fixed < _WORTH_SAVING or g.cached is not None:
+        if self._snapshots is None or g.ask.fixed < _WORTH_SAVING or g.cached is not None or g.recalled:
             return
         prefix = g.tokens[: g.ask.fixed]
         if self.cache.known([*prefix, 0], g.ask.lane) == len(prefix) or not self._snapshots.has(prefix, g.ask.lane):
             return
+        if len(prefix) > self.cache.free:
+            return
+        g.recalled = True
         state = self._snapshots.load(prefix, g.ask.lane)
-        if state is not None:
-            self.cache.adopt(g.ask.agent, prefix, g.ask.lane, state)
+        if state is not None and not self.cache.adopt(g.ask.agent, prefix, g.ask.lane, state):
+            self._snapshots.discard(prefix, g.ask.lane)
 
     def _limits(self) -> Limits:
         streams = any(g.decoding for g in self._live.values())
         seconds = _BESIDE if streams else _ALONE
         part = int(seconds / self._seconds_a_token) if self._seconds_a_token else _FIRST_PART
-        batch = self._llama.batch_size
+        batch = self._most
         return Limits(self._llama.slots, batch, max(_LEAST_PART, min(part, batch)), self.cache.free)
 
     # a step
@@ -163,20 +190,18 @@ class Batcher:
         if status is Status.NO_ROOM:
             self._shrink(rows, places)
         elif status is Status.DONE:
+            self._most = self._llama.batch_size
             for g, count, last in places:
                 self._advance(g, count, last)
+        elif not self._llama.partial:  # a state that was being changed is neither the old one nor the new one
+            for g, _, _ in places:
+                self._set_aside(g)
 
     def _decode(self, rows: Sequence[Row], who: list[Generation], lane: str | None) -> Status:
         alone = not any(g.decoding for g in who)
-        with self._watch:
-            self._abortable = who if alone else []
         began = time.monotonic()
-        try:
+        with self._abortable_for(who if alone else []):
             status = self._llama.decode(rows, lane)
-        finally:
-            with self._watch:
-                self._abortable = []
-                self._llama.stop(False)
         if alone and status is Status.DONE and len(rows) >= _LEAST_PART:
             took = (time.monotonic() - began) / len(rows)
             self._seconds_a_token = took if not self._seconds_a_token else 0.5 * (self._seconds_a_token + took)
@@ -188,6 +213,10 @@ class Batcher:
         self.cache.clear()
         if self.cache.used < held:
             return
+        if len(rows) > 1:
+            self._most = len(rows) // 2
+            return
+        self._most = self._llama.batch_size
         last = max((g for g in self._live.values() if g.sequence is not None), key=_order)
         if len(places) == 1 and places[0][0] is last:
             raise ModelBroken(f"the KV cache takes no {len(rows)} tokens beside {held} of {self._llama.cells}")
@@ -210,7 +239,9 @@ class Batcher:
         g.sequence, g.computed, g.parked, g.decoding, g.draft = None, 0, False, False, []
 
     def _park(self, g: Generation) -> None:
-        if g.sequence is not None and not g.parked:
+        if not self.cache.can_park:
+            self._set_aside(g)
+        elif g.sequence is not None and not g.parked:
             g.sequence, g.parked = self.cache.park(g.sequence), True
 
     def _advance(self, g: Generation, count: int, last: int) -> None:
@@ -246,7 +277,7 @@ class Batcher:
             self.cache.cut(g.sequence, g.computed)
             if g.lookup is not None:
                 g.lookup.learn(len(draft), right)
-        if g.lookup is not None and len(self._live) == 1 and g.ended is None:
+        if g.lookup is not None and self._llama.partial and len(self._live) == 1 and g.ended is None:
             g.draft = g.lookup.guess(
                 min(_DRAFT, g.ask.max_tokens - g.made - 1, self._llama.context_length - len(g.tokens) - 1)
             )
@@ -259,7 +290,7 @@ class Batcher:
         if not self._llama.partial and g.computed != fixed:
             return
         prefix = g.tokens[:fixed]
-        if self.cache.pinned(g.ask.agent, prefix, lane):
+        if not self.cache.can_park or self.cache.pinned(g.ask.agent, prefix, lane):
             return
         sequence = self.cache.pin(g.ask.agent, g.sequence, fixed, lane)
         if self._snapshots is not None and fixed >= _WORTH_SAVING and not self._snapshots.has(prefix, lane):

@@ -53,6 +53,7 @@ class Generation:
     computed: int = 0
     sequence: int | None = None
     parked: bool = False
+    recalled: bool = False
     decoding: bool = False
     draft: list[int] = field(default_factory=list)
     cached: int | None = None
@@ -84,7 +85,7 @@ class Generation:
         self.tokens += kept
         if self.lookup is not None:
             self.lookup.feed(kept)
-        if choice.logprob is not None:
+        if choice.logprob is not None and kept:
             self._tell(choice)
         self._say(b"".join(map(self.vocabulary.piece, kept)))
         if self.first is None:

@@ -199,7 +199,9 @@ class Backend:
 
 def _basis(digest: str, runtime: Runtime) -> str:
     """What a computed prefix depends on besides its tokens. `digest` names the file and the library's version."""
-    how = {"kv": runtime.kv_type, "mode": runtime.mode, "adapters": runtime.adapters}
+    files = {name: Path(path).stat() for name, path in runtime.adapters.items()}
+    stamps = {name: [runtime.adapters[name], file.st_size, file.st_mtime_ns] for name, file in files.items()}
+    how = {"kv": runtime.kv_type, "mode": runtime.mode, "adapters": stamps, "cells": runtime.cells}
     return json.dumps([digest, how], sort_keys=True)
 
 

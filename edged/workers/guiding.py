@@ -78,7 +78,7 @@ def compiled(grammar: str | dict[str, Any], vocabulary: Vocabulary) -> str:
             return str(LLMatcher.grammar_from_json_schema(text))
         if kind == "regex":
             return str(LLMatcher.grammar_from_regex(str(source)))
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadRequest(f"the grammar cannot be read: {error}") from error
     raise BadRequest(f"there is no grammar of kind {kind!r}; use lark, json_schema or regex")
 
@@ -151,4 +151,5 @@ class Guide:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise BadRequest(f"the grammar failed: {self._matcher.get_error()}")
+            said = str(self._matcher.get_error()).partition("\n")[0]
+            raise BadRequest(f"the grammar failed: {said}")

@@ -62,6 +62,15 @@ class KvCache:
         """Cells that nobody else holds."""
         return self._tree.own(sequence)
 
+    def yields(self, sequence: int) -> int:
+        """Cells that nobody else works on: others can have them when this one lets go."""
+        return self._tree.own(sequence, self._kept.keys())
+
+    def waking(self, tokens: Sequence[int], lane: str | None) -> int:
+        """The cells of what is known of `tokens` that nobody works on yet: they are free no more once this is started."""
+        length, source = self._match(tokens, lane)
+        return 0 if source is None else self._tree.sleeping(source, length, self._kept.keys())
+
     def known(self, tokens: Sequence[int], lane: str | None) -> int:
         """How many of `tokens` need not be computed; never all, for the last one's logits are not kept."""
         return self._match(tokens, lane)[0]
@@ -104,6 +113,10 @@ class KvCache:
             del self._pins[kept.pin]
         (self._slots if sequence < self._llama.slots else self._parked).append(sequence)
 
+    @property
+    def can_park(self) -> bool:
+        return bool(self._parked or self._kept)
+
     def park(self, slot: int) -> int:
         """The sequence under a number that needs no slot."""
         return self._renamed(slot, self._spare())
@@ -120,7 +133,7 @@ class KvCache:
 
     def keep(self, slot: int) -> None:
         """Nobody works on the sequence any longer; what it computed may be of use to others."""
-        if self._tree.covered(slot):
+        if self._tree.covered(slot) or not self.can_park:
             self.drop(slot)
             return
         self._cache(self.park(slot))
@@ -195,6 +208,8 @@ class KvCache:
 
     def make_room(self, cells: int) -> bool:
         """Evict until `cells` are free."""
+        if cells > self.free:
+            return False
         while (missing := cells - (self._llama.cells - self._tree.cells)) > 0:
             useful = [s for s in self._kept if self._tree.own(s)]
             if not useful:

@@ -73,6 +73,7 @@ def _bindings() -> Any:
     # OpenMP's threads spin at barriers, hundreds of them a token: where another process wants a core too, that made
     # decoding twenty times slower, and it burns power after each answer. Read when libgomp is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # an assertion would start a debugger for seconds before it aborts
     if "llama_cpp" not in sys.modules:
         spec = importlib.util.find_spec("llama_cpp")
         if spec is None or not spec.submodule_search_locations:
@@ -97,20 +98,20 @@ class Llama:
 
     def __init__(self, path: str, runtime: Runtime) -> None:
         self._c = _bindings()
-        self._quiet = self._c.llama_log_callback(_log)  # kept: native code holds only the pointer
-        self._c.llama_log_set(self._quiet, ctypes.c_void_p())
+        _quieten(self._c)
         self._c.llama_backend_init()
         self._model = self._load(path, runtime.mode)
         self.vocabulary = Vocabulary(self._c, self._model)
         trained = int(self._c.llama_model_n_ctx_train(self._model))
         self.context_length = min(runtime.context_length or trained, trained)
         self.cells = max(runtime.cells, self.context_length)
-        self.batch_size = max(1, min(runtime.batch_size, self.cells))
         self.threads, self._decode_threads = _threads(runtime.threads, runtime.mode, Path(path).stat().st_size)
         self.partial = not (self._c.llama_model_is_recurrent(self._model) or self._c.llama_model_is_hybrid(self._model))
         self.slots = runtime.slots
         # a recurrent model has one state a sequence and no cells to share: what is held costs as much as what is decoded
         self.sequences = SEQUENCES if self.partial else 2 * runtime.slots + 2
+        least = self.slots if self.partial else self.sequences  # llama.cpp wants a row for each
+        self.batch_size = max(least, min(runtime.batch_size, self.cells))
         self._stop = ctypes.create_string_buffer(2)
         self._context = self._open(runtime)
         self._memory = self._c.llama_get_memory(self._context)
@@ -122,6 +123,7 @@ class Llama:
         params = self._c.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_extra_bufts = mode == "default"
+        _complaints.clear()
         model = self._c.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
             raise ModelBroken(f"llama.cpp cannot load {Path(path).name}: {_said()}")
@@ -164,11 +166,12 @@ class Llama:
 
     def chat_template(self) -> str:
         raw = self._c.llama_model_chat_template(self._model, None)
-        return raw.decode() if raw else ""
+        return raw.decode(errors="replace") if raw else ""
 
     def decode(self, rows: Sequence[Row], adapter: str | None = None) -> Status:
         """Compute a batch of at most `batch_size` rows. What was aborted is out of the cache. Raises `ModelBroken`."""
         self._adapt(adapter)
+        _complaints.clear()
         status = int(self._c.llama_decode(self._context, self._batch.filled(rows)))
         if status < 0:
             raise ModelBroken(f"llama_decode returned {status}: {_said()}")
@@ -177,7 +180,7 @@ class Llama:
             for row in rows:
                 firsts[row.sequence] = min(row.position, firsts.get(row.sequence, row.position))
             for sequence, position in firsts.items():  # llama.cpp takes out only the part that it was computing
-                self.cut(sequence, position)
+                self.cut(sequence, position if self.partial else 0)
         return Status(status)
 
     def _adapt(self, name: str | None) -> None:
@@ -259,16 +262,24 @@ def _threads(asked: int, mode: str, size: int) -> tuple[int, int]:
     return asked or cores, asked or (1 if size < _SMALL else cores)
 
 
-_last_error = ""
+_complaints: list[str] = []
+_callback: Any = None
+
+
+def _quieten(bindings: Any) -> None:
+    """llama.cpp says hundreds of lines a load; only its errors are passed on."""
+    global _callback
+    if _callback is None:  # kept for good: native code holds only the pointer
+        _callback = bindings.llama_log_callback(_log)
+    bindings.llama_log_set(_callback, ctypes.c_void_p())
 
 
 def _log(level: int, text: bytes, data: int | None) -> None:
-    global _last_error
-    if level == 4:  # GGML_LOG_LEVEL_ERROR; the rest is chatter of hundreds of lines a load
-        _last_error = text.decode(errors="replace").strip()
+    if level == 4:  # GGML_LOG_LEVEL_ERROR
+        _complaints.append(text.decode(errors="replace").strip())
         sys.stderr.write(text.decode(errors="replace"))
 
 
 def _said() -> str:
-    """What llama.cpp last complained of: its functions tell only that they failed."""
-    return _last_error or "it does not say why"
+    """What llama.cpp complained of, the cause first: its functions tell only that they failed."""
+    return _complaints[0] if _complaints else "it does not say why"

@@ -24,7 +24,8 @@ class View:
     `pending` tokens must be computed before its next token can be chosen; `drafts` may be checked along with them.
     `decoding` says that it has chosen a token since it was last started. `holds` are the cells that it alone keeps. A
     request that `follows` another waits for the prefix that the other is computing. Requests of one batch have the
-    same `lane`. `stop` is where a prompt's next part has to end, if it matters.
+    same `lane`. `stop` is where a prompt's next part has to end, if it matters. Starting it `wakes`
+    cells that count as free until then.
     """
 
     id: int
@@ -39,6 +40,7 @@ class View:
     follows: int | None = None
     lane: str | None = None
     stop: int | None = None
+    wakes: int = 0
 
     @property
     def order(self) -> tuple[int, float, float, int]:
@@ -93,23 +95,23 @@ def plan(views: Sequence[View], limits: Limits, last_lane: str | None = None) ->
     lane = _lane(running, last_lane)
     mates = [v for v in running if v.lane == lane]
     cells = _Cells(limits.cells, list(ordered))
-    rows = {v.id: (v.pending, v.drafts) for v in mates if v.decoding}
+    rows = _next_tokens(mates, limits)
     room = limits.batch - sum(map(sum, rows.values()))
-    if room < 0:  # drafts are a bet, and bets are off when there is no room
-        rows = {key: (pending, 0) for key, (pending, _) in rows.items()}
-        room = limits.batch - sum(pending for pending, _ in rows.values())
-    rows |= _parts(mates, min(room, limits.chunk))
+    forced = sum(count - 1 for count, _ in rows.values())
+    rows |= _parts(mates, min(room, limits.chunk - forced))
     granted = []
     for view in mates:
         if view.id not in rows or view.id in cells.aside:
             continue
         pending, drafts = rows[view.id]
-        given = cells.take(pending + drafts, view)
+        given = max(0, cells.take(pending + drafts + view.wakes, view) - view.wakes)
         if given < pending and view.decoding:
             cells.free += given
         elif given:
             granted.append((view.id, min(given, pending), max(0, given - pending)))
     aside = tuple(cells.aside)
+    if not granted and not aside:  # nobody has anything to give, yet somebody is in the way
+        aside = tuple(v.id for v in ordered[:0:-1] if v.started or v.holds)[:1]
     return Plan(tuple(row for row in granted if row[0] not in aside), lane, aside, pause)
 
 
@@ -124,13 +126,13 @@ def _running(ordered: Sequence[View], limits: Limits) -> list[View]:
         if view.follows in leaders:
             continue
         behind = sum(v.holds for v in ordered if v.order > view.order)
-        needed = view.pending + _HEADROOM * (1 + len(running))
+        needed = view.pending + view.wakes + _HEADROOM * (1 + len(running))
         if running and not view.started and needed > free + behind:
             continue
         running.append(view)
         leaders.add(view.id)
         if not view.decoding:
-            free -= view.pending
+            free -= view.pending + view.wakes
     return running
 
 
@@ -141,6 +143,22 @@ def _lane(running: Sequence[View], last: str | None) -> str | None:
         return None
     later = [lane for lane in lanes if lane > (last or "")]
     return (later or lanes)[0] or None
+
+
+def _next_tokens(mates: Sequence[View], limits: Limits) -> dict[int, tuple[int, int]]:
+    """One row for each that decodes; what a grammar has forced on them beyond that is like a prompt. Drafts are a bet, and bets are
+    off when there is no room."""
+    decoding = [v for v in mates if v.decoding][: limits.batch]
+    room = limits.batch - len(decoding)
+    chunk, rows = min(room, limits.chunk), {}
+    for view in decoding:
+        more = min(view.pending - 1, chunk)
+        rows[view.id] = (1 + more, 0)
+        chunk, room = chunk - more, room - more
+    whole = [v for v in decoding if rows[v.id][0] == v.pending]
+    if sum(v.drafts for v in whole) <= room:
+        rows |= {v.id: (v.pending, v.drafts) for v in whole}
+    return rows
 
 
 def _parts(mates: Sequence[View], room: int) -> dict[int, tuple[int, int]]:

@@ -64,9 +64,9 @@ class PrefixTree:
     def length(self, sequence: int) -> int:
         return self._tips[sequence].end
 
-    def own(self, sequence: int) -> int:
-        """The cells that would be free without this sequence."""
-        return sum(len(node.tokens) for node in self._tips[sequence].path() if len(node.holders) == 1)
+    def own(self, sequence: int, cached: Set[int] = frozenset()) -> int:
+        """The cells that would be free, or held by `cached` sequences only, without this sequence."""
+        return sum(len(node.tokens) for node in self._tips[sequence].path() if node.holders - cached <= {sequence})
 
     def shared(self, sequence: int) -> int:
         """The length of what another sequence holds too."""
@@ -81,6 +81,14 @@ class PrefixTree:
                 total += len(node.tokens)
             stack += node.children
         return total
+
+    def sleeping(self, sequence: int, length: int, cached: Set[int]) -> int:
+        """Of the first `length` tokens of a sequence, the cells that only sequences of `cached` hold."""
+        return sum(
+            min(node.end, length) - node.start
+            for node in self._tips[sequence].path()
+            if node.start < length and node.holders <= cached
+        )
 
     def holds(self, sequence: int, tokens: Sequence[int], lane: str | None = None) -> bool:
         """Whether the sequence is exactly `tokens` in that lane."""

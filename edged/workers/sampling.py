@@ -59,8 +59,8 @@ class Sampler:
 
     def forced(self, room: int) -> list[int]:
         """What the grammar leaves no choice about; at most `room` tokens."""
-        if self.guide is None or self.finished or room <= 0:
-            return []
+        if self.guide is None or self.finished or room <= 0 or self._how.logprobs is not None:
+            return []  # each token's probability is asked for, so each is chosen
         tokens = self.guide.forced()[:room]
         if tokens:
             self.guide.accept(tokens)
@@ -84,12 +84,15 @@ class Sampler:
         if 0 < how.top_k < len(logits):
             ids = np.argpartition(logits, -how.top_k)[-how.top_k :]
             logits = logits[ids]
-        weights = np.exp((logits - logits.max()) / how.temperature, dtype=np.float64)
-        if how.min_p > 0:
-            weights[weights < how.min_p] = 0.0  # the likeliest one weighs 1
+        weights = np.exp((logits - logits.max()) / max(how.temperature, 1e-6), dtype=np.float64)
+        least = how.min_p  # the likeliest one weighs 1
+        kept = weights >= least
         weights /= weights.sum()
         if how.top_p < 1:
             weights = self._nucleus(weights)
+        if least > 0:
+            weights = np.where(kept, weights, 0.0)
+            weights /= weights.sum()
         at = int(self._random.choice(len(weights), p=weights))
         return at if ids is None else int(ids[at])
 

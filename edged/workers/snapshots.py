@@ -60,11 +60,16 @@ class Snapshots:
         return state
 
     def has(self, tokens: Sequence[int], lane: str | None) -> bool:
-        return self._path(tokens, lane).exists()
+        return os.path.exists(self._path(tokens, lane))  # noqa: PTH110  (Path.exists raises for some errors)
+
+    def discard(self, tokens: Sequence[int], lane: str | None) -> None:
+        """llama.cpp does not take it."""
+        with contextlib.suppress(OSError):
+            self._path(tokens, lane).unlink()
 
     def save(self, tokens: Sequence[int], lane: str | None, state: bytes) -> None:
         """Write it on another thread: an fsync may take longer than a step."""
-        if len(state) > self._limit:
+        if _HEADER.size + 4 * len(tokens) + len(state) > self._limit:
             return
         self._writing.put((self._path(tokens, lane), array("i", tokens).tobytes(), state))
         if self._writer is None:
@@ -81,17 +86,21 @@ class Snapshots:
 
     def _write(self, path: Path, tokens: bytes, state: bytes) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._bound(len(state))
+        self._bound(_HEADER.size + len(tokens) + len(state))
         rest = struct.pack("<II", len(tokens) // 4, 0) + tokens
         digest = hashlib.sha256(rest)
         digest.update(state)
         temporary = path.with_suffix(f"{_SUFFIX}.tmp")
-        with temporary.open("wb") as file:
-            file.write(_MAGIC + digest.digest() + rest)
-            file.write(state)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(_MAGIC + digest.digest() + rest)
+                file.write(state)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _bound(self, coming: int) -> None:
         """Delete what was not used for longest until `coming` bytes fit."""

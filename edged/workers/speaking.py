@@ -24,10 +24,12 @@ class Speech:
 
     def push(self, data: bytes, *, final: bool = False) -> str:
         """What can be said after these bytes; the beginning of what may become a stop string is held back."""
+        if self.stopped is not None:
+            return ""
         self._held += self._decoder.decode(data, final)
-        at = min((i for i in map(self._held.find, self._stops) if i >= 0), default=-1)
-        if at >= 0:
-            self.stopped = next(s for s in self._stops if self._held.startswith(s, at))
+        found = [(at + len(s), at, s) for s in self._stops if (at := self._held.find(s)) >= 0]
+        if found:  # the first that is complete, however the text came in pieces
+            _, at, self.stopped = min(found)
             said, self._held = self._held[:at], ""
         else:
             keep = 0 if final else self._begun()

@@ -96,7 +96,7 @@ class ChatTemplate:
         self._specials = tuple(specials)
         try:
             self._template = _environment(bos, eos).from_string(source or _CHATML)
-        except TemplateError as error:
+        except (TemplateError, RecursionError, MemoryError, ArithmeticError) as error:
             raise ModelBroken(f"the model's chat template does not compile: {error}") from error
         self._shaper = Shaper(source)
         with suppress(TimeoutError), _time_limit(SECONDS):
@@ -158,9 +158,20 @@ def _environment(bos: str, eos: str) -> Any:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
-    )
+    class Bounded(ImmutableSandboxedEnvironment):
+        """Powers and repetitions are bounded, and left to the moment when the alarm is set."""
+
+        intercepted_binops = frozenset(("*", "**", "%"))  # the compiler does not compute these
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+            if operator == "**" and (not numbers or abs(right) > 64 or abs(left) > 1 << 20):
+                raise OverflowError("a power beyond what a template can want")
+            if operator == "*" and not numbers and len(str(left)) * len(str(right)) > 1 << 20:
+                raise OverflowError("a repetition beyond what a template can want")
+            return super().call_binop(context, operator, left, right)
+
+    env = Bounded(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation])
     env.filters["tojson"] = tojson
     env.globals |= {
         "raise_exception": _refuse,

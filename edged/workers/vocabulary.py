@@ -20,7 +20,6 @@ class Vocabulary:
     def __init__(self, bindings: Any, model: Any) -> None:
         self._c = bindings
         self._pointer = bindings.llama_model_get_vocab(model)
-        self._piece = ctypes.create_string_buffer(1024)
         self.size = int(bindings.llama_vocab_n_tokens(self._pointer))
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
@@ -33,13 +32,11 @@ class Vocabulary:
             raise EdgedError("the tokenizer refused the text")
         return list(tokens[:count])
 
-    def piece(self, token: int) -> bytes:
+    def piece(self, token: int, size: int = 64) -> bytes:
         """The token's bytes; control tokens as their text."""
-        count = self._c.llama_token_to_piece(self._pointer, token, self._piece, len(self._piece), 0, True)
-        if count < 0:
-            self._piece = ctypes.create_string_buffer(-count)
-            return self.piece(token)
-        return ctypes.string_at(self._piece, count)
+        buffer = ctypes.create_string_buffer(size)  # one a call: two threads ask
+        count = self._c.llama_token_to_piece(self._pointer, token, buffer, size, 0, True)
+        return ctypes.string_at(buffer, count) if count >= 0 else self.piece(token, -count)
 
     def is_end(self, token: int) -> bool:
         return bool(self._c.llama_vocab_is_eog(self._pointer, token))

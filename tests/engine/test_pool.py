@@ -249,7 +249,9 @@ async def test_the_urgent_go_first(make_pool: MakePool, tmp_path: Path) -> None:
         group.create_task(run(pool, "normal"))
         group.create_task(run(pool, "normal, deadline", deadline_monotonic=later))
         group.create_task(run(pool, "high", priority=Priority.HIGH))
-        await until(lambda: waiting(pool) == 3)  # the most urgent one is with the worker, which may set another aside for it
+        await until(
+            lambda: waiting(pool) == 3
+        )  # the most urgent one is with the worker, which may set another aside for it
         gate.open()
     assert order == ["high", "normal, deadline", "normal", "low"]
 

@@ -10,6 +10,7 @@ import math
 import random
 import struct
 from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def _mamba() -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     return meta, shapes
 
 
-def _save(path: Path, meta: dict[str, Any], tensors: dict[str, tuple[tuple[int, ...], array[float]]]) -> Path:
+def _save(path: Path, meta: dict[str, Any], tensors: Mapping[str, tuple[tuple[int, ...], array[float]]]) -> Path:
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(meta))
     head += b"".join(_string(k) + _value(v) for k, v in meta.items())
     body = b""
