@@ -247,17 +247,24 @@ class Dispatcher:
 
     async def _through(self, request: Request, on_text: Callable[[str], None] | None) -> Reply:
         self._busy += 1
+        heard: list[str] = []
+
+        def hear(text: str) -> None:
+            heard.append(text)
+            if on_text is not None:
+                on_text(text)
+
         try:
             await self._turn(request)
             try:
-                reply = await self._run(request, on_text)
+                reply = await self._run(request, None if on_text is None else hear)
             finally:
                 self._width.release()
             error = reply.error or {}
             if reply.status is ReplyStatus.FAILED and error.get("code") != "beyond_device":
                 raise error_from_wire(error)
             self._meters.count(f"replies.{reply.status}")
-            if on_text is not None and reply.status is ReplyStatus.DONE:
+            if on_text is not None and not heard and reply.status is ReplyStatus.DONE:
                 on_text(reply.text)  # in one piece: it is checked against the result before anybody hears it
             return reply
         finally:

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from edged.workers.snapshots import Snapshots
 from edged.workers.speaking import Speech
 from edged.workers.template import ChatTemplate
 
+_LAST_SECONDS = 0.4  # to write a snapshot when the daemon has hung up; it kills a child that stays longer
 _PROOF_TOKENS = 32
 _PROOF_STEPS = 4
 
@@ -104,6 +106,7 @@ class Backend:
         kept = None
         if snapshots is not None:
             kept = Snapshots(Path(snapshots["directory"]), snapshots["bytes"], _basis(digest or path, runtime))
+            self._connection.on_hangup = partial(kept.finish, _LAST_SECONDS)
         self._batcher = Batcher(model, kept)
         self._connection.on_cancel = self._batcher.poke
         return {

@@ -59,6 +59,7 @@ class Connection:
         self._gathered: bytearray | None = None
         self._calls: dict[int, Call] = {}
         self.on_cancel: Callable[[], None] | None = None
+        self.on_hangup: Callable[[], None] | None = None
         self.inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
 
     def send(self, frame: list[Any]) -> None:
@@ -123,6 +124,8 @@ class Connection:
         """The reader thread. Ends the process when the daemon is gone."""
         for call in self.calls():
             self.inbox.put(call)
+        if self.on_hangup is not None:
+            self.on_hangup()
         os._exit(0)
 
     def _receive(self) -> bytes:

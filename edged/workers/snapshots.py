@@ -33,7 +33,7 @@ class Snapshots:
         self._directory = directory
         self._limit = limit
         self._basis = basis
-        self._writing: queue.SimpleQueue[tuple[Path, bytes, bytes]] = queue.SimpleQueue()
+        self._writing: queue.SimpleQueue[tuple[Path, bytes, bytes] | threading.Event] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         with contextlib.suppress(OSError):
             for unfinished in directory.glob(f"*{_SUFFIX}.tmp"):
@@ -76,9 +76,20 @@ class Snapshots:
             self._writer = threading.Thread(target=self._write_forever, name="snapshots", daemon=True)
             self._writer.start()
 
+    def finish(self, seconds: float) -> None:
+        """Wait until what is to be written is written, but not for ever."""
+        if self._writer is not None:
+            done = threading.Event()
+            self._writing.put(done)
+            done.wait(seconds)
+
     def _write_forever(self) -> None:
         while True:
-            path, tokens, state = self._writing.get()
+            job = self._writing.get()
+            if isinstance(job, threading.Event):
+                job.set()
+                continue
+            path, tokens, state = job
             try:
                 self._write(path, tokens, state)
             except OSError as error:  # a full disk: nothing is lost but time after the next restart
