@@ -15,7 +15,7 @@ from edged.workers.vocabulary import Vocabulary
 
 __all__ = ["Ask", "Generation"]
 
-_FLUSH_SECONDS = 0.03  # pieces of text closer together than this travel as one frame: each costs the daemon a wake-up
+_FLUSH_SECONDS = 0.06  # pieces of text closer together than this travel as one frame: each costs the daemon a wake-up
 
 
 @dataclass(frozen=True, slots=True)
