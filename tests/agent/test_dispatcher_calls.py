@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edged.agent.runner import Outcome
 from edged.agent.turn import Escalate
 from edged.domain.errors import (
     BadRequest,
@@ -27,7 +29,7 @@ from edged.domain.errors import (
     ToolFailed,
     Unavailable,
 )
-from edged.domain.messages import Caller, Reply, ReplyStatus
+from edged.domain.messages import Caller, Reply, ReplyStatus, Request
 
 from .desk import BEYOND, CALLER, Scripted, ask, site
 
@@ -43,6 +45,26 @@ def names(kinds: list[Any]) -> list[str]:
 
 
 # on the connection
+
+
+class Speaking(Scripted):
+    """Says its answer in pieces."""
+
+    async def answer(
+        self, request: Request, deadline_monotonic: float | None, on_text: Callable[[str], None] | None = None
+    ) -> Outcome:
+        if on_text is not None:
+            on_text("Th")
+            on_text("ree.")
+        return await super().answer(request, deadline_monotonic)
+
+
+@pytest.mark.parametrize(("router", "heard"), [(Speaking("Three."), ["Th", "ree."]), (Scripted("Three."), ["Three."])])
+async def test_an_answer_is_heard_once(tmp_path: Path, router: Scripted, heard: list[str]) -> None:
+    pieces: list[str] = []
+    async with site(tmp_path, router) as here:
+        await here.dispatcher.submit(ask(), pieces.append)
+    assert pieces == heard
 
 
 async def test_submit_answers_and_leaves_no_trace(tmp_path: Path) -> None:

@@ -42,6 +42,16 @@ def test_what_escalates(text: str, finish: FinishReason, reason: str) -> None:
     assert step.reason == reason
 
 
+def test_without_tools_a_model_of_use_just_answers() -> None:
+    agent = Agent("a", "m", instructions="Be brief.")
+    transcript, step = turn.begin(turn.Transcript(agent, "hi", (), DIALECTS["hermes"]))
+    assert isinstance(step, turn.Generate)
+    assert (step.grammar, step.spoken, step.fixed) == (None, True, 1)
+    assert [message.content for message in step.messages] == ["Be brief.", "hi"]  # no word of tools that there are not
+    _, end = turn.on_generated(transcript, said(" Hello. "))
+    assert end == turn.Answer("Hello.")
+
+
 def test_no_tools_escalates_at_once() -> None:
     _, step = turn.begin(turn.Transcript(Agent("a", "m"), "hi", (), DIALECTS["edged"]))
     assert isinstance(step, turn.Escalate)
