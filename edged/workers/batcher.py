@@ -26,7 +26,7 @@ from edged.workers.snapshots import Snapshots
 
 __all__ = ["Batcher"]
 
-_BESIDE, _ALONE = 0.4, 1.0  # seconds
+_BESIDE, _ALONE = 0.25, 1.0  # seconds
 _FIRST_PART = 64  # tokens of prompt in a step while the speed is not known
 _LEAST_PART = 16
 _WORTH_SHARING = 16  # tokens of common prefix for which it pays to wait for another generation
