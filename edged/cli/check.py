@@ -48,6 +48,11 @@ def _missing_files(settings: Settings) -> Iterator[str]:
         f"models.{name}.path": spec.path for name, spec in settings.model_specs().items() if spec.path != "bundled"
     }
     secrets = {"mqtt.password_file": settings.mqtt.password_file, "mqtt.ca_file": settings.mqtt.ca_file}
+    named |= {
+        f"models.{name}.adapters.{key}": file
+        for name, spec in settings.model_specs().items()
+        for key, file in spec.adapters.items()
+    }
     named |= {key: str(settings.resolve(path)) for key, path in secrets.items() if path and settings.mqtt.enabled}
     for key, path in named.items():
         if not Path(path).exists():

@@ -176,6 +176,17 @@ class Settings(_Table):
         return self
 
     @model_validator(mode="after")
+    def _adapters_exist(self) -> Settings:
+        for name, agent in self.agents.items():
+            known = self.models[agent.model].adapters
+            if agent.adapter is not None and agent.adapter not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise ValueError(
+                    f"agents.{name}.adapter: {agent.model} has no adapter {agent.adapter!r}; configured are: {there}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _patterns_are_read(self) -> Settings:
         for name, agent in self.agent_specs().items():
             try:
@@ -192,12 +203,12 @@ class Settings(_Table):
         return {name: _agent(name, settings) for name, settings in self.agents.items()}
 
     def model_specs(self) -> dict[str, ModelSpec]:
-        return {
-            name: ModelSpec(
-                name, **{**m.model_dump(), "path": m.path if m.path == "bundled" else str(self.resolve(Path(m.path)))}
-            )
-            for name, m in self.models.items()
-        }
+        return {name: self._model(name, settings) for name, settings in self.models.items()}
+
+    def _model(self, name: str, settings: ModelSettings) -> ModelSpec:
+        path = settings.path if settings.path == "bundled" else str(self.resolve(Path(settings.path)))
+        adapters = {key: str(self.resolve(Path(file))) for key, file in settings.adapters.items()}
+        return ModelSpec(name, **{**settings.model_dump(), "path": path, "adapters": adapters})
 
     def budget(self) -> Budget:
         return Budget(self.memory.budget)

@@ -57,6 +57,8 @@ MISTAKES = [
     ("[agents.'a b']", "agents.a b.[key]", "pattern"),
     ("[device]\nid = '../up'", "device.id", "pattern"),
     ("[cloud]\nredact = ['names']", "cloud.redact.0", "'email'"),
+    ("[models.a]\nkv_type = 'q5'", "models.a.kv_type", "'q8_0'"),
+    ("[agents.a]\nadapter = 'absent'", "agents.a.adapter", "configured are: none"),
     ("[models.a]\ndialect = 'latin'", "models.a.dialect", "'hermes'"),
 ]
 
@@ -214,3 +216,13 @@ def test_the_shipped_configuration_loads() -> None:
     assert {"kiosk", "home", "desk"} <= settings.agents.keys()
     assert settings.agents["home"].local_only
     assert settings.resolve(settings.device.plugin_dirs[0]).is_dir()
+
+
+def test_adapters_are_found_beside_the_configuration(tmp_path: Path) -> None:
+    text = (
+        "[models.m]\npath = 'm.gguf'\nadapters = {shop = 'lora/shop.gguf'}\n[agents.a]\nmodel = 'm'\nadapter = 'shop'"
+    )
+    settings = load(configure(tmp_path, text))
+    folder = settings.source
+    assert settings.model_specs()["m"].adapters == {"shop": str(folder / "lora/shop.gguf")}
+    assert settings.agent_specs()["a"].adapter == "shop"
