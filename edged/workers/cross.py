@@ -23,6 +23,7 @@ from edged.workers.wordpieces import CardTokens, Pieces, SentenceTokens
 __all__ = ["PARTS", "CrossEncoder", "Glance", "Row", "Tool"]
 
 PARTS = ("ground.onnx", "glance.onnx", "reader.onnx")
+_SURELY = 0.5
 _HEADS = ["act", "part", "start", "end", "inside", "absent", "option"]
 
 
@@ -61,17 +62,24 @@ class Row:
     def slots(self, text: str, tokens: SentenceTokens, now: datetime) -> list[dict[str, Any]]:
         """Of each parameter that the card has: {options}, or {spans, absent, stated}."""
         length, chances = len(tokens.ids), self._options(len(tokens.ids))
-        said = Reading(text, self.tool.slots, now, self._units(chances))
-        found: list[dict[str, Any]] = []
-        for at, choices in enumerate(self.tool.tokens.choices):
-            absent = float(self.absent[at])
-            if choices:
-                found.append({"options": chances[at]})
-                continue
-            heads = self.start[at, :length], self.end[at, :length], self.inside[at, :length]
-            places, missing = spans(text, tokens.offsets, *heads, absent)
-            found.append({"spans": said.spans(at, places), "absent": missing, "stated": said.stated(at)})
-        return found
+        heads = self.start, self.end, self.inside
+        pointed = {
+            at: spans(text, tokens.offsets, *(head[at, :length] for head in heads), float(self.absent[at]))
+            for at, choices in enumerate(self.tool.tokens.choices)
+            if not choices
+        }
+        names = [
+            places[0][:2]
+            for at, (places, _) in pointed.items()
+            if self.tool.slots[at].kind == "text" and places and places[0][2] > _SURELY
+        ]
+        said = Reading(text, self.tool.slots, now, self._units(chances), names)
+        return [
+            {"spans": said.spans(at, pointed[at][0]), "absent": pointed[at][1], "stated": said.stated(at)}
+            if at in pointed
+            else {"options": chances[at]}
+            for at in range(len(self.tool.tokens.choices))
+        ]
 
     def _options(self, length: int) -> dict[int, list[float]]:
         """Of each parameter with choices their chances; the sentence has `length` tokens."""

@@ -83,7 +83,7 @@ def iso(duration: Duration) -> str:
 def _counted(text: str, number: Number) -> Duration | None:
     behind = _BEHIND.match(text, number.end)
     unit = _UNIT.get(behind[1].lower()) if behind else None
-    if behind is None or unit is None or number.ordinal or number.ranged or number.value < 0:
+    if behind is None or unit is None or number.ordinal or number.other or number.value < 0:
         return None
     return _of(number.value, unit, number.begin, behind.end())
 

@@ -34,13 +34,14 @@ _LONGEST_NUMERAL = 40
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """`begin` to `end` are characters. `ordinal`: "third". `ranged`: one end of "5 to 10". `percent`: said as such."""
+    """`begin` to `end` are characters. `ordinal`: "third". `other`: of "5 to 10" where its other end is. `percent`: said as
+    such."""
 
     value: int | float
     begin: int
     end: int
     ordinal: bool = False
-    ranged: bool = False
+    other: tuple[int, int] | None = None
     percent: bool = False
 
 
@@ -223,15 +224,15 @@ def _signed(text: str, tokens: Sequence[_Token], number: Number) -> Number:
 
 def _marked(text: str, found: Sequence[Number]) -> list[Number]:
     """Two with nothing but "to", "or" or a dash between them, or "and" after "between", are a range."""
-    ranged: set[int] = set()
-    for at, (one, other) in enumerate(pairwise(found)):
-        words = text[one.end : other.begin].lower().split()
+    other: dict[int, tuple[int, int]] = {}
+    for at, (one, two) in enumerate(pairwise(found)):
+        words = text[one.end : two.begin].lower().split()
         opened = re.search(r"\b(between|from)\s+$", text[: one.begin].lower())
         if opened and len(words) == 2:  # "from 5 degrees to 10"
             words = words[1:]
         if len(words) == 1 and (words[0].strip("%") in _JOINS or (opened and words[0] == "and")):
-            ranged |= {at, at + 1}
-    return [replace(n, ranged=True) if i in ranged else n for i, n in enumerate(found)]
+            other[at], other[at + 1] = (two.begin, two.end), (one.begin, one.end)
+    return [replace(n, other=other.get(i)) for i, n in enumerate(found)]
 
 
 def _whole(value: float) -> int | float:

@@ -71,18 +71,26 @@ def time_unit(choice: str) -> str | None:
 
 class Reading:
     """One sentence held against the parameters of one tool. `now` is local time. `units`: of a number that is `measured` by a
-    choice, which one it is: "half an hour" is 30 of "minutes"."""
+    choice, which one it is: "half an hour" is 30 of "minutes". `names`: words that are surely an argument in plain words, so a number
+    in them is no end of a range: "bed 2 to 21"."""
 
     def __init__(
-        self, text: str, slots: Sequence[Wanted], now: datetime, units: Mapping[int, str] | None = None
+        self,
+        text: str,
+        slots: Sequence[Wanted],
+        now: datetime,
+        units: Mapping[int, str] | None = None,
+        names: Sequence[Place] = (),
     ) -> None:
         self._text, self._slots, self._now, self._units = text, slots, now, units or {}
         self._matched: list[Matched | None] = [slot.list.match(text) if slot.list else None for slot in slots]
         self._numbers: list[Number] = []
+        self._named: list[Place] = []
         self._durations: tuple[Duration, ...] = ()
         if any(slot.kind in (*_NUMERIC, "duration") for slot in slots):
-            names = [place for matched in self._matched if matched for place in matched.digits()]
-            self._numbers = [n for n in numbers(text) if not _meets((n.begin, n.end), names)]
+            listed = [place for matched in self._matched if matched for place in matched.digits()]
+            self._numbers = [n for n in numbers(text) if not _meets((n.begin, n.end), listed)]
+            self._named = [*listed, *names]
             self._durations = durations(text)
 
     def at(self, index: int, begin: int, end: int) -> list[Any]:
@@ -121,7 +129,7 @@ class Reading:
             return [(begin, end, values[:_MOST_NAMED]) for begin, end, values in matched.stated()]
         if slot.kind not in _NUMERIC:
             return []
-        plain = [(n.begin, n.end) for n in self._numbers if not n.ordinal and not (n.ranged and slot.alone)]
+        plain = [(n.begin, n.end) for n in self._numbers if not n.ordinal and not (self._ranged(n) and slot.alone)]
         timed = [(d.begin, d.end) for d in self._durations] if self._unit(index) else []
         places = timed + [place for place in plain if not _meets(place, timed)]
         found = [(begin, end, self._number(index, (begin, end))) for begin, end in sorted(places)]
@@ -145,9 +153,12 @@ class Reading:
         inside = [n for n in inside if not n.ordinal] or inside
         if not inside:
             return 1 if _ONE.fullmatch(self._text[slice(*place)].strip()) else None
-        if len(inside) > 1 or (inside[0].ranged and slot.alone):
+        if len(inside) > 1 or (self._ranged(inside[0]) and slot.alone):
             return None
         return self._scaled(inside[0], slot)
+
+    def _ranged(self, number: Number) -> bool:
+        return number.other is not None and not _meets(number.other, self._named)
 
     def _scaled(self, number: Number, slot: Wanted) -> int | float:
         """ "half" of what goes to 100 is 50, and "50 percent" of what goes to 1 is 0.5."""

@@ -105,6 +105,16 @@ def test_ends_of_a_range_may_be_two_parameters() -> None:
     assert reading("from 5 to 10", low).at(0, 5, 6) == []
 
 
+def test_a_number_in_a_name_is_no_end_of_a_range() -> None:
+    loco, step = slot("text", "loco text"), slot("integer", "step number")
+    text = "throttle up old number seven to 41"
+    assert reading(text, loco, step).at(1, 32, 34) == []
+    named = Reading(text, wanted([loco, step]), NOW, names=[(12, 28)])
+    assert named.at(1, 32, 34) == [41]
+    listed = slot("list", "zone text", values=("zone 1", "zone 2"))
+    assert reading("bring zone 2 to 21", listed, step).at(1, 16, 18) == [21]
+
+
 def test_units_of_two_parameters_stay_apart() -> None:
     text = "1 hour 30 minutes"
     both = reading(text, slot("integer", "hours number"), slot("integer", "minutes number"))
