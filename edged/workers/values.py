@@ -71,8 +71,8 @@ def time_unit(choice: str) -> str | None:
 
 class Reading:
     """One sentence held against the parameters of one tool. `now` is local time. `units`: of a number that is `measured` by a
-    choice, which one it is: "half an hour" is 30 of "minutes". `names`: words that are surely an argument in plain words, so a number
-    in them is no end of a range: "bed 2 to 21"."""
+    choice, which one it is: "half an hour" is 30 of "minutes". `names`: words that are surely an argument in plain words, so a
+    number in them is no end of a range: "bed 2 to 21"."""
 
     def __init__(
         self,
