@@ -66,8 +66,9 @@ class Stream:
 
     @property
     def decode_rate(self) -> float:
-        """Tokens a second after the first piece, which is taken to be as long as the mean one."""
-        return self.tokens * (1 - 1 / len(self.times)) / (self.times[-1] - self.times[0])
+        """Tokens a second after the first piece."""
+        first, last = self.times[0], self.times[-1]
+        return self.tokens_between(first, last) / (last - first)
 
     def heard(self, text: str, on_piece: OnPiece | None) -> bool:
         self.times.append(time.monotonic())
@@ -75,8 +76,9 @@ class Stream:
         return on_piece is not None and on_piece(len(self.times) - 1)
 
     def tokens_between(self, begin: float, end: float) -> float:
-        """As many as the pieces' share says."""
-        return self.tokens * sum(begin < at <= end for at in self.times) / len(self.times)
+        """As many as the text's share says: pieces are of one token or of several."""
+        heard = sum(len(piece) for at, piece in zip(self.times, self.pieces, strict=True) if begin < at <= end)
+        return self.tokens * heard / sum(map(len, self.pieces))
 
 
 class Engine(Protocol):

@@ -44,6 +44,7 @@ class Record:
     mode: str | None = None
     facts: ModelFacts | None = None
     _stamp: tuple[int, int] = (0, 0)
+    _adapters: int = 0
     _looked: float = float("-inf")
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -53,6 +54,7 @@ class Record:
             return self.facts
         encoder, path = self.spec.kind == "encoder", self.spec.path
         stamp = stamp_of_encoder(path) if encoder else _stamp_of(resolve(path))
+        self._adapters = sum(_stamp_of(Path(file))[0] for file in self.spec.adapters.values())
         async with self._reading:  # a digest of gigabytes is made once, not once a caller
             if self.facts is None or self._stamp != stamp:
                 look = partial(describe_encoder, path) if encoder else partial(describe, path, state_dir)
@@ -63,7 +65,9 @@ class Record:
     def size(self) -> int:
         """Bytes that it holds when resident, once `read`."""
         assert self.facts is not None
-        return need_of_encoder(self.facts) if self.spec.kind == "encoder" else need(self.facts, self.spec).total
+        if self.spec.kind == "encoder":
+            return need_of_encoder(self.facts)
+        return need(self.facts, self.spec).total + self._adapters
 
     def note(self, resident: Resident) -> None:
         """Keep what a resident found out."""

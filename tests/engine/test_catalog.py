@@ -14,6 +14,7 @@ from edged.agent.dialects import DIALECTS
 from edged.domain.errors import ModelBroken
 from edged.domain.resources import ModelSpec
 from edged.engine.catalog import describe, need, resolve
+from edged.engine.records import Record
 
 from .gguf_header import write
 
@@ -156,6 +157,18 @@ def test_need_counts_weights_and_kv(tmp_path: Path) -> None:
     assert small.kv == 1024 * 6 * (32 + 32) * 2
     assert large.kv == 2 * small.kv  # the file was trained for 2,048
     assert small.total == small.weights + small.kv + small.compute
+
+
+async def test_adapters_are_held_too(tmp_path: Path) -> None:
+    base, adapter = write(tmp_path / "m.gguf", size=100_000), tmp_path / "lora.gguf"
+    adapter.write_bytes(bytes(7_000))
+    bare, adapted = Record(ModelSpec("m", str(base))), Record(ModelSpec("m", str(base), adapters={"a": str(adapter)}))
+    for record in (bare, adapted):
+        await record.read(tmp_path)
+    assert adapted.size() == bare.size() + 7_000
+    adapter.unlink()
+    with pytest.raises(ModelBroken, match=r"lora\.gguf"):
+        await Record(adapted.spec).read(tmp_path)
 
 
 def test_bundled_is_inside_the_package() -> None:
