@@ -8,15 +8,13 @@ measured speed of this device.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from edged.domain.errors import Cancelled, DeadlineExceeded, EdgedError, GenerationFailed, ModelBroken
+from edged.workers.aborting import Abort, over
 from edged.workers.generation import Generation
 from edged.workers.kvcache import KvCache
 from edged.workers.llama import Llama, Row, Status
@@ -47,8 +45,7 @@ class Batcher:
         self._most = llama.batch_size  # rows of a batch: fewer after llama.cpp found no room
         self._seconds_a_token = 0.0
         self._unsaved: list[tuple[list[int], str | None, int]] = []
-        self._watch = threading.Lock()
-        self._abortable: list[Generation] = []
+        self._abort = Abort(llama)
 
     @property
     def busy(self) -> bool:
@@ -62,33 +59,11 @@ class Batcher:
 
     def poke(self) -> None:
         """Somebody was taken back: end a step in which nobody else computes."""
-        with self._watch:
-            if self._abortable and all(map(_over, self._abortable)):
-                self._llama.stop(True)
-
-    @contextlib.contextmanager
-    def _abortable_for(self, who: list[Generation]) -> Iterator[None]:
-        """A step that may be ended when all of `who` have been taken back or their time is over."""
-        with self._watch:
-            self._abortable = who
-        self.poke()
-        last = max((g.ask.deadline for g in who), default=math.inf) - time.monotonic()
-        alarm = threading.Timer(max(0.0, last), self.poke) if last < _ALONE * 60 else None
-        if alarm is not None:
-            alarm.daemon = True
-            alarm.start()
-        try:
-            yield
-        finally:
-            if alarm is not None:
-                alarm.cancel()
-            with self._watch:
-                self._abortable = []
-                self._llama.stop(False)
+        self._abort.poke()
 
     def step(self) -> None:
         """One batch. Raises `ModelBroken` when llama.cpp fails: then nothing in the cache is to be trusted."""
-        for generation in [g for g in self._live.values() if _over(g)]:
+        for generation in [g for g in self._live.values() if over(g)]:
             self._end(generation, _reason(generation))
         if not self._live:
             return
@@ -200,7 +175,7 @@ class Batcher:
     def _decode(self, rows: Sequence[Row], who: list[Generation], lane: str | None) -> Status:
         alone = not any(g.decoding for g in who)
         began = time.monotonic()
-        with self._abortable_for(who if alone else []):
+        with self._abort.during(who if alone else []):
             status = self._llama.decode(rows, lane)
         if alone and status is Status.DONE and len(rows) >= _LEAST_PART:
             took = (time.monotonic() - began) / len(rows)
@@ -308,10 +283,6 @@ class Batcher:
 
 def _order(g: Generation) -> tuple[int, float, float, int]:
     return g.ask.rank, g.ask.deadline, g.arrived, g.id
-
-
-def _over(g: Generation) -> bool:
-    return g.cancelled() or time.monotonic() >= g.ask.deadline
 
 
 def _reason(g: Generation) -> EdgedError:

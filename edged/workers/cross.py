@@ -62,9 +62,9 @@ class Row:
     def slots(self, text: str, tokens: SentenceTokens, now: datetime) -> list[dict[str, Any]]:
         """Of each parameter that the card has: {options}, or {spans, absent, stated}."""
         length, chances = len(tokens.ids), self._options(len(tokens.ids))
-        heads = self.start, self.end, self.inside
+        start, end, inside = (head[:, :length] for head in (self.start, self.end, self.inside))
         pointed = {
-            at: spans(text, tokens.offsets, *(head[at, :length] for head in heads), float(self.absent[at]))
+            at: spans(text, tokens.offsets, start[at], end[at], inside[at], float(self.absent[at]))
             for at, choices in enumerate(self.tool.tokens.choices)
             if not choices
         }
