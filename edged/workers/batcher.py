@@ -3,7 +3,7 @@
 The rule: `planner.plan` decides who computes what, `step` does it, and one generation's error is its own. A
 generation leaves between two steps; a step that only reads prompts is aborted when all who are in it have been taken
 back. Time: a step beside running streams is kept to `_BESIDE` seconds of prompt and any step to `_ALONE`, by the
-measured speed of this device.
+measured speed of this device; a little longer where that fills the tile of a kernel that is half as fast again with it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from edged.workers.snapshots import Snapshots
 __all__ = ["Batcher"]
 
 _BESIDE, _ALONE = 0.25, 1.0  # seconds
+_TILE, _TILE_SECONDS = 64, 0.5  # rows from which on llama.cpp's flash attention computes in tiles, and how long that may take
 _FIRST_PART = 64  # tokens of prompt in a step while the speed is not known
 _LEAST_PART = 16
 _WORTH_SHARING = 16  # tokens of common prefix for which it pays to wait for another generation
@@ -136,9 +137,11 @@ class Batcher:
             self._snapshots.discard(prefix, g.ask.lane)
 
     def _limits(self) -> Limits:
-        streams = any(g.decoding for g in self._live.values())
+        streams = sum(g.decoding for g in self._live.values())
         seconds = _BESIDE if streams else _ALONE
         part = int(seconds / self._seconds_a_token) if self._seconds_a_token else _FIRST_PART
+        if part < _TILE - streams <= _TILE_SECONDS / (self._seconds_a_token or 1.0):
+            part = _TILE - streams
         batch = self._most
         return Limits(self._llama.slots, batch, max(_LEAST_PART, min(part, batch)), self.cache.free)
 

@@ -513,25 +513,33 @@ def test_what_a_grammar_forces_may_be_longer_than_a_batch(count: int) -> None:
 # time
 
 
-def test_a_long_prompt_never_holds_up_a_stream(clock: Clock) -> None:
-    """Rows are counted, at a hundredth of a second each."""
+@pytest.mark.parametrize(
+    ("pace", "most"),
+    [
+        (0.01, 26),  # a quarter of a second, and the stream
+        (0.006, 64),  # a little more, for it fills a tile
+        (0.003, 84),
+    ],
+)
+def test_a_long_prompt_never_holds_up_a_stream(clock: Clock, pace: float, most: int) -> None:
+    """Rows are counted, at `pace` seconds each."""
     desk = Desk()
 
     def before(rows: Sequence[Row]) -> None:
-        clock.now += 0.01 * len(rows)
+        clock.now += pace * len(rows)
 
     desk.llama.before = before
     assert len(desk_step(desk, desk.ask(some(100, 1), 1))) == 64  # the speed is not known yet
     desk.run()
     stream = desk.ask(some(20), 60)
     desk.step()
-    prompt = desk.ask(some(400, 2), 5)
+    prompt, steps = desk.ask(some(400, 2), 5), list[int]()
     while not prompt.made and not stream.ends:
         said = len(stream.made)
-        rows = desk.step()
-        assert len(rows) <= 26  # a quarter of a second, and the stream
+        steps.append(len(desk.step()))
         assert len(stream.made) == said + 1
     assert prompt.made
+    assert max(steps) == min(most, BATCH)
     desk.run()
     assert alike(stream)
     assert alike(prompt)
