@@ -25,7 +25,7 @@ from edged.workers.snapshots import Snapshots
 __all__ = ["Batcher"]
 
 _BESIDE, _ALONE = 0.25, 1.0  # seconds
-_TILE, _TILE_SECONDS = 64, 0.5  # rows from which on llama.cpp's flash attention computes in tiles, and how long that may take
+_TILE, _TILE_SECONDS = 64, 0.5  # rows from which on flash attention computes in tiles, and how long those may take
 _FIRST_PART = 64  # tokens of prompt in a step while the speed is not known
 _LEAST_PART = 16
 _WORTH_SHARING = 16  # tokens of common prefix for which it pays to wait for another generation
