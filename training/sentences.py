@@ -7,6 +7,7 @@ material. Names, descriptions, parameter names, order and number of the tools va
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -252,11 +253,12 @@ def _careless(rng: random.Random, text: str) -> str:
 
 def _number(rng: random.Random, param: Param) -> tuple[str, int | float]:
     low, high = float(param.of[0]), float(param.of[1])
-    if param.kind == "float" and rng.random() < 0.4:
-        value = round(rng.uniform(low, high), 1)
-        if value != int(value):
+    least, most = math.ceil(low), math.floor(high)
+    if param.kind == "float" and (least > most or rng.random() < 0.4):
+        value = min(max(round(rng.uniform(low, high), 1), low), high)
+        if value != int(value) or least > most:
             return str(value), value
-    whole = rng.randint(int(low), int(high))
+    whole = rng.randint(least, most)
     if 0 < whole < 100 and rng.random() < 0.15:
         return _spell(whole), whole
     return str(whole), whole
