@@ -16,7 +16,7 @@ import pytest
 
 from edged.domain.errors import Cancelled, DeadlineExceeded, EdgedError, GenerationFailed, ModelBroken
 from edged.domain.ports import Sampling
-from edged.workers import batcher, generation
+from edged.workers import aborting, batcher, generation
 from edged.workers.llama import Row, Status
 from edged.workers.lookup import Lookup
 from edged.workers.sampling import Choice
@@ -29,8 +29,8 @@ TIE = 0.01
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(batcher, "time", made)
-    monkeypatch.setattr(generation, "time", made)
+    for module in (aborting, batcher, generation):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
