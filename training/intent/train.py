@@ -36,7 +36,7 @@ def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dic
     homes, tools, vectors = [], [], []
     for f in fields:
         for tool in f.tools:
-            texts = [a.text for a in tool.asks[:8]] + [n.replace("_", " ") for n in tool.names] + list(tool.abouts)
+            texts = [a.text for a in tool.asks[:4]] + [tool.names[0].replace("_", " "), tool.abouts[0]]
             texts = [t.format_map({key: key.replace("_", " ") for key in slots(t)}) for t in texts]
             tokens = [pieces.sentence(t) for t in texts]
             width = max(len(t.ids) for t in tokens)
@@ -44,7 +44,9 @@ def neighbours(fields: Sequence[Field], encoder: Encoder, pieces: Pieces) -> dic
             mask = torch.tensor([[1] * len(t.ids) + [0] * (width - len(t.ids)) for t in tokens])
             homes.append(f.name)
             tools.append(tool)
-            vectors.append(F.normalize(encoder(ids, mask, torch.zeros_like(ids))[2].mean(0), dim=0))
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                units = encoder(ids, mask, torch.zeros_like(ids))[2]
+            vectors.append(F.normalize(units.float().mean(0), dim=0))
     likeness = torch.stack(vectors) @ torch.stack(vectors).T
     found: dict[str, list[Tool]] = {}
     for i, (home, tool) in enumerate(zip(homes, tools, strict=True)):
