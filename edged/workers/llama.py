@@ -73,7 +73,7 @@ def _bindings() -> Any:
     # OpenMP's threads wait at barriers, hundreds of them a token, and by default they spin. Beside a busy process that halves
     # the speed of decoding again, and it burns power after each answer; never to spin costs two fifths of the speed when
     # alone. Spinning for some microseconds has nearly all of both. Read when libgomp is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # an assertion would start a debugger for seconds before it aborts
     if "llama_cpp" not in sys.modules:
         spec = importlib.util.find_spec("llama_cpp")
