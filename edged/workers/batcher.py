@@ -25,7 +25,7 @@ from edged.workers.snapshots import Snapshots
 __all__ = ["Batcher"]
 
 _BESIDE, _ALONE = 0.25, 1.0  # seconds
-_TILE, _TILE_SECONDS = 64, 0.5  # rows from which on flash attention computes in tiles, and how long those may take
+_TILE, _TILE_SECONDS = 64, 0.6  # rows from which on flash attention computes in tiles, and how long those may take
 _FIRST_PART = 64  # tokens of prompt in a step while the speed is not known
 _LEAST_PART = 16
 _WORTH_SHARING = 16  # tokens of common prefix for which it pays to wait for another generation
@@ -180,9 +180,10 @@ class Batcher:
         began = time.monotonic()
         with self._abort.during(who if alone else []):
             status = self._llama.decode(rows, lane)
-        if alone and status is Status.DONE and len(rows) >= _LEAST_PART:
+        if status is Status.DONE and len(rows) >= _LEAST_PART:
             took = (time.monotonic() - began) / len(rows)
-            self._seconds_a_token = took if not self._seconds_a_token else 0.5 * (self._seconds_a_token + took)
+            known = self._seconds_a_token or took
+            self._seconds_a_token = min(took, 0.5 * (known + took))  # a worker's first step is slow: forget that soon
         return status
 
     def _shrink(self, rows: Sequence[Row], places: Sequence[tuple[Generation, int, int]]) -> None:
