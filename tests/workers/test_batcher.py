@@ -545,6 +545,24 @@ def test_a_long_prompt_never_holds_up_a_stream(clock: Clock, pace: float, most: 
     assert alike(prompt)
 
 
+def test_a_cold_first_step_is_soon_forgotten(clock: Clock) -> None:
+    """Once: the speed was learnt without streams only, so a worker's first step, which is slow, bounded all prompts beside them."""
+    desk, paces = Desk(), iter([0.05])
+
+    def before(rows: Sequence[Row]) -> None:
+        clock.now += (next(paces, 0.003) if len(rows) > 1 else 0.003) * len(rows)
+
+    desk.llama.before = before
+    stream = desk.ask(some(20), 60)
+    desk.step()
+    prompt, steps = desk.ask(some(400, 2), 5), list[int]()
+    while not prompt.made:
+        steps.append(len(desk.step()))
+    assert steps[0] < 20 and max(steps) == BATCH
+    desk.run()
+    assert alike(stream) and alike(prompt)
+
+
 def desk_step(desk: Desk, told: Told) -> list[Row]:
     assert not told.ends
     return desk.step()
