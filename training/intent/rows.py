@@ -95,11 +95,11 @@ class Groups:
 
     def _one(self, rng: random.Random, home: Field, tool: Tool, listed: list[Shown]) -> Group:
         chance = rng.random()
-        if chance < 0.64:
+        if chance < 0.68:
             return self._act(rng, tool, listed, rng.choice(tool.asks))
-        if chance < 0.70 and tool.lacks:
+        if chance < 0.74 and tool.lacks:
             return self._act(rng, tool, listed, rng.choice(tool.lacks))
-        if chance < 0.77:
+        if chance < 0.80:
             return self._part(rng, home, tool, listed)
         return self._none(rng, tool, listed)
 
@@ -108,7 +108,7 @@ class Groups:
     def _company(self, rng: random.Random, home: Field, tool: Tool) -> list[Shown]:
         """The tool and what stands beside it: its nearest neighbours mostly, for these have to be told apart."""
         near = self._near[f"{home.name}.{tool.key}"]
-        count = rng.choice((1, 1, 2, 3, 4, 5))
+        count = rng.choice((1, 1, 1, 2, 3, 5))
         chosen: list[Tool] = []
         for _ in range(count):
             close = near[min(len(near) - 1, int(rng.expovariate(1 / 3)))]

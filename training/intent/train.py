@@ -22,10 +22,11 @@ from edged.workers.wordpieces import Pieces
 from training.intent.batches import collate
 from training.intent.losses import losses
 from training.intent.network import Encoder, Reader, read_weights
+from training.intent.released import reader_weights
 from training.intent.rows import Group, Groups, read_fields
 from training.material import Field, Tool, slots
 
-_BODY_RATE, _HEAD_RATE = 1.2e-4, 1e-3
+_BODY_RATE, _HEAD_RATE = 1.8e-4, 1e-3
 _TOGETHER = 4  # sentences over the same cards
 _FALL = 0.4  # of the time, in which the rates fall to zero
 
@@ -101,7 +102,8 @@ def work(rank: int, options: argparse.Namespace) -> None:
     pieces = Pieces(str(options.encoder / "tokenizer.json"))
     reader = Reader(encoder)
     if options.resume:
-        reader.load_state_dict(_grown(torch.load(options.resume), reader))
+        known = reader_weights(options.resume) if options.resume.is_dir() else torch.load(options.resume)
+        reader.load_state_dict(_grown(known, reader))
     fields = read_fields()
     groups = Groups.load(fields, neighbours(fields, encoder, pieces))
     rng = random.Random(1000 * rank + options.seed)
@@ -142,7 +144,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--sentences", type=int, default=40, help="a step, of all processes together")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--resume", type=Path, help="a checkpoint to go on from (one before the rate fell: steady.pt)")
+    parser.add_argument(
+        "--resume", type=Path, help="go on from this: steady.pt of a run, or the folder of a released reader"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
