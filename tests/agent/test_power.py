@@ -14,7 +14,7 @@ import pytest
 from edged.agent.intent import Act, Decision
 from edged.agent.reader import Reader
 from edged.device.energy import Bill
-from edged.domain.errors import PowerSaving
+from edged.domain.errors import EngineCrashed, PowerSaving
 from edged.domain.messages import Priority, ReplyStatus, Tier, ToolCall
 from edged.domain.power import Energy
 from edged.domain.resources import Agent
@@ -88,6 +88,16 @@ async def test_a_durable_request_waits_for_power_as_long_as_it_may(tmp_path: Pat
         assert reply is not None
         assert (reply.status, reply.text, len(router.asked)) == (ReplyStatus.DONE, "Three.", 13)
         assert await here.inbox.attempts(durable().key) == 1
+
+
+async def test_a_last_attempt_is_not_lost_to_power(tmp_path: Path) -> None:
+    clock, acts = Clock(tick=2.0), [*[EngineCrashed("crashed")] * 4, *[PowerSaving("rests", retry_after=1.0)] * 2]
+    router = Scripted(*acts, "Three.")
+    async with site(tmp_path, router, clock=clock) as here:
+        await here.dispatcher.accept(durable(at=clock.now, deadline=clock.now + 5000))
+        reply = await here.dispatcher.lookup("r", CALLER, 15)
+        assert reply is not None
+        assert (reply.text, len(router.asked)) == ("Three.", 7)
 
 
 async def test_one_that_cannot_wait_so_long_is_told_why(tmp_path: Path) -> None:
