@@ -38,12 +38,15 @@ from edged.ipc.memory import resident_bytes
 from edged.store import folder
 from edged.store.database import Database
 from edged.store.effects import Effects
+from edged.store.energy import EnergyDays
 from edged.store.escalations import Escalations
 from edged.store.inbox import Inbox
 from edged.store.lessons import Lessons
 from edged.store.outbox import Outbox
 from edged.store.sessions import Sessions
 from edged.tools.host import Host
+from edged.watch.accounts import Accounts
+from edged.watch.power import Power
 from edged.watch.verdict import verdict
 
 __all__ = ["EX_CONFIG", "main", "running"]
@@ -87,6 +90,7 @@ class _House:
     host: Host
     dispatcher: Dispatcher
     teaching: Teaching
+    power: Power
     broker: Callable[[], dict[str, Any]] | None = None
 
     def views(self) -> Mapping[str, Callable[[], Any]]:
@@ -116,6 +120,7 @@ class _House:
             "models": self.pool.status(),
             "plugins": self.host.status(),
             "mqtt": self.broker() if self.broker else None,
+            "power": await self.power.status(),
             "meters": self.meters.snapshot(),
         }
 
@@ -126,6 +131,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
     began, meters = time.monotonic(), Meters()
     state = settings.resolve(settings.device.state_dir)
     events: asyncio.Queue[Event] = asyncio.Queue()
+    doors = ["http", "mqtt"] if settings.mqtt.enabled else ["http"]
     async with AsyncExitStack() as stack:
         stack.enter_context(folder.owned(state))
         db = await stack.enter_async_context(Database.open(state / "edged.db", on_commit=on_commit))
@@ -135,26 +141,32 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
         models = settings.model_specs()
         pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters))
-        cloud, runner = _cloud(settings), Runner(host, store.effects)
+        power = Power(settings.power_plan(), meters, EnergyDays(db))
+        stack.push_async_callback(power.totals.write)
+        accounts = Accounts(power.plan, power.gauge, pool, host, power.totals.book)
+        cloud, runner = _cloud(settings), Runner(accounts.tools, store.effects)
         stack.push_async_callback(runner.settled)
         dialects = _dialects(settings, state)
         router = Router(
             settings.agent_specs(),
             host,
             runner,
-            pool,
+            accounts.models,
             cloud,
             store.sessions,
             dialects,
-            Reader(pool.infer, ENCODER, store.lessons.of),
+            Reader(accounts.models.infer, ENCODER, store.lessons.of),
             host.phrases,
             store.lessons,
+            power.refusal,
+            accounts.billing,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(lambda: [task.cancel() for task in tasks])
         tasks = [
-            group.create_task(_announce(events, store.outbox, settings), name="events"),
+            group.create_task(store.outbox.announce(events, doors), name="events"),
             group.create_task(_housekeep(store), name="housekeeping"),
+            *(group.create_task(work, name="power") for work in power.work()),
         ]
         dispatcher = await stack.enter_async_context(
             Dispatcher(router, store.inbox, store.outbox, meters, ticket_seconds=settings.cloud.ticket_days * 86400)
@@ -163,7 +175,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
             courier = Courier(store.escalations, dispatcher.cloud, clock_is_set=clock.is_set, meters=meters)
             tasks.append(group.create_task(courier.carry(), name="courier"))
         teaching = Teaching(router, store.lessons)
-        house = _House(settings, began, meters, store, pool, host, dispatcher, teaching)
+        house = _House(settings, began, meters, store, pool, host, dispatcher, teaching, power)
         await _open_doors(stack, house, state)
         host.boot()
         yield house
@@ -224,19 +236,6 @@ def _dialects(settings: Settings, state: Path) -> Callable[[str], str]:
         return catalog.describe(path, state).dialect
 
     return dialect
-
-
-async def _announce(events: asyncio.Queue[Event], outbox: Outbox, settings: Settings) -> None:
-    """What plugins emit goes to every door that listens."""
-    doors = ["http", "mqtt"] if settings.mqtt.enabled else ["http"]
-    while True:
-        event = await events.get()
-        while True:
-            try:
-                await outbox.emit(event, doors)
-                break
-            except EdgedError as error:  # a full disk: the announcement waits, it is not lost while the process lives
-                await asyncio.sleep(error.retry_after or 5.0)
 
 
 async def _housekeep(store: _Store) -> None:

@@ -25,6 +25,7 @@ from edged.domain.errors import (
     DeadlineExceeded,
     EdgedError,
     NotFound,
+    PowerSaving,
     QueueFull,
     StoreUnavailable,
     Unavailable,
@@ -224,7 +225,8 @@ class Dispatcher:
         attempts = await self._inbox.attempts(request.key)
         delay = max(error.retry_after or 0.0, 0.2 * 2**attempts)
         late = request.deadline is not None and self._clock() + delay >= request.deadline
-        if attempts >= _ATTEMPTS or late or isinstance(error, DeadlineExceeded):
+        tired = attempts >= _ATTEMPTS and not isinstance(error, PowerSaving)  # which is no attempt
+        if tired or late or isinstance(error, DeadlineExceeded):
             await self._finish(request, _failed(request, error))
         else:
             log.info("request %s goes back to the queue for %.1f s: %s", request.key, delay, error.code)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,8 +19,9 @@ from edged.agent.reader import Reader, plain
 from edged.agent.reflex import Reflex, compile_book, match
 from edged.agent.runner import Outcome, Runner, Toolbox, reflex_reply
 from edged.agent.turn import Escalate, Transcript
-from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound, Unavailable
-from edged.domain.messages import Message, Reply, ReplyStatus, Request, Stage, Tier
+from edged.device.energy import Bill
+from edged.domain.errors import BadRequest, DeadlineExceeded, NotFound, PowerSaving, Unavailable
+from edged.domain.messages import Message, Priority, Reply, ReplyStatus, Request, Stage, Tier
 from edged.domain.ports import ChatModel
 from edged.domain.resources import Agent, Phrasebook, ToolSpec
 
@@ -53,7 +55,9 @@ class Router:
     """All agents of the device and the ways to answer for them. `cloud` is None where none is configured.
 
     `dialects` maps a model's name to its dialect's name; what is not named speaks "json". `phrases` are the plugins' sentence
-    patterns, tried after the agent's own. `lessons` keep what callers confirm. Raises ConfigError for patterns that cannot be read.
+    patterns, tried after the agent's own. `lessons` keep what callers confirm. `saving` says why a request of some priority gets no
+    local model now, or None. `billing` opens an agent's bill for a request's energy; None where nobody counts. Raises ConfigError
+    for patterns that cannot be read.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class Router:
         reader: Reader | None = None,
         phrases: Sequence[Phrasebook] = (),
         lessons: Lessons | None = None,
+        saving: Callable[[Priority], PowerSaving | None] = lambda _: None,
+        billing: Callable[[str], AbstractContextManager[Bill]] | None = None,
     ) -> None:
         self._agents = agents
         self._tools = tools
@@ -78,6 +84,8 @@ class Router:
         self._dialects = dialects
         self._reader = reader
         self._lessons = lessons
+        self._saving = saving
+        self._billing = billing
         self._asked = Asked()
         self._spoken: dict[str, Dialect] = {}
         shared = [reflex for book in phrases for reflex in compile_book(book)]
@@ -105,7 +113,16 @@ class Router:
     async def answer(
         self, request: Request, deadline_monotonic: float | None, on_text: Callable[[str], None] | None = None
     ) -> Outcome:
-        """What this device can say. Raises what tools and models raise."""
+        """What this device can say. Raises what tools and models raise, and PowerSaving where the local model rests."""
+        if self._billing is None:
+            return await self._answer(request, deadline_monotonic, on_text)
+        with self._billing(request.agent) as bill:
+            outcome = await self._answer(request, deadline_monotonic, on_text)
+        return replace(outcome, reply=replace(outcome.reply, energy=bill.energy))
+
+    async def _answer(
+        self, request: Request, deadline_monotonic: float | None, on_text: Callable[[str], None] | None
+    ) -> Outcome:
         agent = self.agent(request.agent)
         if request.escalate:
             return Outcome(_nothing(request), Escalate("caller_asked", "The caller asked for the cloud."))
@@ -128,8 +145,11 @@ class Router:
         if step is not None:
             self._note(request, agent, decided, step)
             return Outcome(replace(_nothing(request), stages=stages), step)
+        saving = self._saving(request.priority)
+        if saving is not None and not isinstance(decided, Act):
+            raise saving
         transcript = Transcript(
-            agent,
+            agent if saving is None else _without_model(agent),
             request.text,
             _shortlist(specs, decided),
             dialect,
@@ -267,6 +287,11 @@ def _shortlist(specs: Sequence[ToolSpec], decided: Decision | None) -> tuple[Too
     if not isinstance(decided, PassOn):
         return tuple(specs)
     return tuple(spec for spec in specs if spec.name in decided.tools)
+
+
+def _without_model(agent: Agent) -> Agent:
+    """For a call that is decided on: no model words its result."""
+    return replace(agent, tiers=tuple(tier for tier in agent.tiers if tier != Tier.MODEL))
 
 
 def _nothing(request: Request) -> Reply:

@@ -238,5 +238,6 @@ def _timings(reply: dict[str, Any]) -> str:
     usage = reply.get("usage") or {}
     prompt, cached, made = (usage.get(key, 0) for key in ("prompt", "cached", "completion"))
     tokens = f"{prompt} prompt tokens ({cached} cached), {made} made"
-    energy = reply.get("energy_joules")
-    return " | ".join(filter(None, [who, stages, tokens, "" if energy is None else f"{energy:.2f} J"]))
+    energy = reply.get("energy") or {}
+    spent = f"{energy['joules']:.2f} J {energy.get('source', '')}".strip() if "joules" in energy else ""
+    return " | ".join(filter(None, [who, stages, tokens, spent]))

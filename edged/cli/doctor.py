@@ -81,6 +81,7 @@ def _findings(config: Path) -> Iterator[Finding]:
         return
     yield memory(settings.memory.budget, psutil.virtual_memory().total, psutil.virtual_memory().available)
     yield from _state(settings.resolve(settings.device.state_dir))
+    yield _power(settings)
     yield from _plugins([settings.resolve(folder) for folder in settings.device.plugin_dirs])
     yield _broker(settings)
     yield _daemon(socket_path() if os.environ.get("EDGED_SOCKET") else settings.resolve(settings.http.socket))
@@ -282,6 +283,13 @@ def _plugins(folders: list[Path]) -> Iterator[Finding]:
                 )
     if good:
         yield Finding("ok", "plugins", ", ".join(good))
+
+
+def _power(settings: Settings) -> Finding:
+    from edged.watch.finding import found
+
+    level, text, todo = found(settings.power_plan())
+    return Finding(level, "power", text, todo)
 
 
 def _broker(settings: Settings) -> Finding:

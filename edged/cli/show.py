@@ -7,6 +7,7 @@ On a pipe there are no colours, and no line is broken or cut.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -45,9 +46,14 @@ def status(socket: Path, as_json: bool) -> int:
         return 0
     console = _console()
     console.print(_pairs(_overview(seen)))
-    for title, columns in (("models", _MODELS), ("plugins", _PLUGINS)):
+    tables = [
+        (title, columns, _entries(seen, title)) for title, columns in (("models", _MODELS), ("plugins", _PLUGINS))
+    ]
+    if sensors := _entries(seen.get("power") or {}, "sensors"):
+        tables.append(("sensors", _SENSORS, sensors))
+    for title, columns, entries in tables:
         console.print()
-        console.print(_table(title, columns, _entries(seen, title)))
+        console.print(_table(title, columns, entries))
     return 0
 
 
@@ -125,6 +131,7 @@ def _overview(seen: _Map) -> list[tuple[str, object]]:
         ("escalations", _counts(seen.get("escalations") or {}) or "none"),
         ("doors", _counts(doors) or "no requests yet"),
         ("memory", _memory(seen)),
+        ("power", _power(seen.get("power") or {})),
     ]
 
 
@@ -138,6 +145,18 @@ def _memory(seen: _Map) -> str:
     of_models = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "models"))
     of_plugins = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "plugins"))
     return f"daemon {_size(daemon)}, models {_size(of_models)}, plugins {_size(of_plugins)}"
+
+
+def _power(power: _Map) -> str | None:
+    """The state, for how long, why, and what was spent today, measured and estimated apart."""
+    if "state" not in power:
+        return None
+    since = power.get("since")
+    lasts = _span(max(0.0, time.time() - since)) if isinstance(since, int | float) else "?"
+    agents = (power.get("energy") or {}).get("agents") or {}
+    spent = {s: sum(agent[s]["joules"] for agent in agents.values() if s in agent) for s in ("measured", "estimated")}
+    today = ", ".join(f"{joules:.1f} J {source}" for source, joules in spent.items() if joules)
+    return f"{power['state']}: {power.get('why')}, for {lasts}" + (f"; today {today}" if today else "")
 
 
 def _counts(counts: object) -> str:
@@ -197,6 +216,12 @@ _PLUGINS: Final[Sequence[_Column]] = (
     ("restarts", _of("restarts")),
     ("last error", _of("last_error")),
     ("tools", _listed("tools")),
+)
+_SENSORS: Final[Sequence[_Column]] = (
+    ("name", _of("name")),
+    ("quality", lambda row: f"{row.get('quality')}: {row['note']}" if row.get("note") else row.get("quality")),
+    ("values", lambda row: _counts(row.get("values") or {})),
+    ("source", _of("source")),
 )
 _AGENTS: Final[Sequence[_Column]] = (
     ("name", _of("name")),

@@ -1,1 +1,1 @@
-"""What the device tells: hardware, memory pressure, power. Nothing is decided here."""
+"""What the device tells: hardware, memory pressure, power. Nothing is done about it here."""

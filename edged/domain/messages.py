@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from edged.domain.power import Energy
+
 __all__ = [
     "Caller",
     "Event",
@@ -170,7 +172,7 @@ class ReplyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request. `energy_joules` is None where the device has no meter.
+    """The answer to a request. `energy` is None unless energy is accounted for.
 
     `first_token_seconds` is how long a model took to its first token, waiting and loading included; None where none was asked.
     `dropped_messages` is how many of the conversation's the agent's overflow policy left out.
@@ -189,7 +191,7 @@ class Reply:
     stages: tuple[Stage, ...] = ()
     usage: Usage = field(default_factory=Usage)
     model: str | None = None
-    energy_joules: float | None = None
+    energy: Energy | None = None
     first_token_seconds: float | None = None
     dropped_messages: int = 0
 
@@ -207,6 +209,7 @@ class Reply:
             tool_results=tuple(ToolResult(**r) for r in rest.pop("tool_results", ())),
             stages=tuple(Stage(**s) for s in rest.pop("stages", ())),
             usage=Usage(**rest.pop("usage", {})),
+            energy=Energy(**rest.pop("energy")) if rest.get("energy") else rest.pop("energy", None),
             **rest,
         )
 

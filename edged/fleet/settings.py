@@ -18,7 +18,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from edged.agent.dialects import DIALECTS
 from edged.agent.reflex import compile_book
 from edged.domain.errors import ConfigError
+from edged.domain.power import PowerPlan
 from edged.domain.resources import Agent, Budget, ModelSpec
+from edged.fleet.power import PowerSettings
 
 __all__ = ["ENCODER", "Settings", "load"]
 
@@ -154,6 +156,7 @@ class Settings(_Table):
     http: HttpSettings = Field(default_factory=HttpSettings)
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
+    power: PowerSettings = Field(default_factory=PowerSettings)
     cloud: CloudSettings = Field(default_factory=CloudSettings)
     models: dict[Name, ModelSettings] = Field(default_factory=lambda: _in_the_box())
     agents: dict[Name, AgentSettings] = Field(default_factory=dict)
@@ -212,6 +215,9 @@ class Settings(_Table):
 
     def budget(self) -> Budget:
         return Budget(self.memory.budget)
+
+    def power_plan(self) -> PowerPlan:
+        return self.power.plan(self.resolve(self.power.sysfs))
 
 
 def _agent(name: str, settings: AgentSettings) -> Agent:

@@ -16,7 +16,7 @@ from typing import Final, Literal, cast
 
 import aiosqlite
 
-from edged.domain.errors import BadRequest, EdgedError, QueueFull, StoreUnavailable
+from edged.domain.errors import BadRequest, EdgedError, PowerSaving, QueueFull, StoreUnavailable
 from edged.domain.messages import Reply, Request
 from edged.store import escalations, retention
 from edged.store.database import Database
@@ -112,14 +112,16 @@ class Inbox:
     async def release(self, key: str, error: EdgedError, delay: float) -> int:
         """Back to the queue, for `delay` seconds or until its deadline. Returns the attempts so far; 0 for an unknown key.
 
-        Does nothing to one that is not leased.
+        Does nothing to one that is not leased. What was held back to save power was no attempt.
         """
+        taken_back = int(isinstance(error, PowerSaving))
         move, not_before, why = INBOX["release"], self._clock() + delay, f"{error.code}: {error.detail}"
 
         async def put_back(conn: aiosqlite.Connection) -> int:
             await conn.execute_fetchall(
-                f"UPDATE inbox SET {move.set}, free_at = min(?, deadline), last_error = ? WHERE key = ? AND {move.guard}",
-                (not_before, why, key),
+                f"UPDATE inbox SET {move.set}, free_at = min(?, deadline), last_error = ?, attempts = attempts - ?"
+                f" WHERE key = ? AND {move.guard}",
+                (not_before, why, taken_back, key),
             )
             rows = list(await conn.execute_fetchall("SELECT attempts FROM inbox WHERE key = ?", (key,)))
             return int(rows[0]["attempts"]) if rows else 0

@@ -6,15 +6,17 @@ final row a request.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from sqlite3 import Row
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import aiosqlite
 
+from edged.domain.errors import EdgedError
 from edged.domain.messages import Event, Reply, Request
 from edged.store.database import Database
 
@@ -94,6 +96,17 @@ class Outbox:
             return any(rows)
 
         return await self._db.write(insert, wake=[door_topic(door) for door in doors])
+
+    async def announce(self, events: asyncio.Queue[Event], doors: Sequence[str]) -> NoReturn:
+        """Emit what comes until cancelled. On a full disk it waits; it is not lost while the process lives."""
+        while True:
+            event = await events.get()
+            while True:
+                try:
+                    await self.emit(event, doors)
+                    break
+                except EdgedError as error:
+                    await asyncio.sleep(error.retry_after or 5.0)
 
     def version(self, door: str) -> int:
         """For `wait_changed`: take it before looking."""

@@ -111,4 +111,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         UNIQUE (agent, text)
     ) STRICT;
     """,
+    """
+    CREATE TABLE energy (
+        day TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        source TEXT NOT NULL,                 -- 'measured' or 'estimated': sums of both would be neither
+        requests INTEGER NOT NULL,
+        joules REAL NOT NULL,
+        PRIMARY KEY (day, agent, source)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )

@@ -65,9 +65,12 @@ def router(
     cloud: ChatModel | None = None,
     dialect: str = "edged",
     phrases: Sequence[Phrasebook] = (),
+    **more: Any,
 ) -> Router:
-    runner = Runner(tools, Effects(db))
-    return Router({agent.name: agent}, tools, runner, local, cloud, Sessions(db), lambda _: dialect, phrases=phrases)
+    runner, sessions = Runner(tools, Effects(db)), Sessions(db)
+    return Router(
+        {agent.name: agent}, tools, runner, local, cloud, sessions, lambda _: dialect, phrases=phrases, **more
+    )
 
 
 def ask(text: str = "how many are there?", **more: Any) -> Request:

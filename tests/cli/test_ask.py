@@ -40,6 +40,9 @@ async def test_verbose_says_tier_stages_and_tokens_on_stderr(api: Api, edged: Co
     ran = await edged("ask", "desk", "x", "-v", "--socket", api.socket)
     assert ran.out == "It is noon.\n"
     assert ran.err == "model bundled | prefill 12.3 ms, decode 500.0 ms | 96 prompt tokens (40 cached), 7 made\n"
+    api.answers({**REPLY, "energy": {"joules": 1.254, "source": "measured"}})
+    ran = await edged("ask", "desk", "x", "-v", "--socket", api.socket)
+    assert ran.err.endswith("7 made | 1.25 J measured\n")
 
 
 async def test_json_is_the_reply_in_one_line(api: Api, edged: Command) -> None:

@@ -45,7 +45,7 @@ async def test_a_good_machine_without_a_daemon(edged: Command) -> None:
     for subject in ("python", "llama-cpp-python", "onnxruntime", "packages", "config", "proofs", "plugins", "broker"):
         assert found[subject] == "ok", subject
     assert found["daemon"] == "warn"
-    assert {"cpu", "cgroup", "psi", "state"} <= found.keys()
+    assert {"cpu", "cgroup", "psi", "state", "power"} <= found.keys()
     assert "0.3.36" in ran.out
     assert list((edged.folder / "state").iterdir()) == []
 

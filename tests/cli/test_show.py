@@ -33,6 +33,27 @@ STATUS = {
     "escalations": {"waiting": 2},
     "models": [MODEL],
     "plugins": [PLUGIN],
+    "power": {
+        "state": "saver",
+        "since": 0.0,
+        "why": "on battery with 24 %",
+        "sensors": [
+            {
+                "name": "BAT0",
+                "quality": "good",
+                "values": {"percent": 24.0, "watts": 8.4},
+                "source": "class/power_supply/BAT0",
+            },
+            {"name": "package-0", "quality": "unreadable", "note": "no permission", "source": "class/powercap/x"},
+        ],
+        "energy": {
+            "day": "2025-11-22",
+            "agents": {
+                "kiosk": {"measured": {"requests": 2, "joules": 3.25}, "estimated": {"requests": 1, "joules": 0.5}},
+                "home": {"measured": {"requests": 1, "joules": 1.0}},
+            },
+        },
+    },
     "meters": {"requests.http": 6, "requests.mqtt": 2, "other": 1},
 }
 
@@ -54,6 +75,10 @@ async def test_status(api: Api, edged: Command) -> None:
     assert told["escalations"] == "waiting 2"
     assert told["doors"] == "http 6, mqtt 2"
     assert told["memory"] == "daemon 53 MiB, models 71 MiB, plugins 16 MiB"
+    assert told["power"].startswith("saver: on battery with 24 %, for ")
+    assert told["power"].endswith("; today 4.2 J measured, 0.5 J estimated")
+    assert told["BAT0"] == "good percent 24, watts 8.4 class/power_supply/BAT0"
+    assert told["package-0"] == "unreadable: no permission - class/powercap/x"
     assert told["bundled"] == "quarantined: 42 s 71 MiB 1024 Q8_0 default 0.38 s 2 0"
     assert told["clock"] == "ready 16 MiB 5 - - - get_time, set_timer"
 
@@ -63,6 +88,7 @@ async def test_an_empty_status_of_another_version_is_shown(api: Api, edged: Comm
     ran = await edged("status", "--socket", api.socket)
     assert (ran.status, ran.err) == (0, "")
     assert ["escalations", "none"] in rows(ran.out)
+    assert ["power", "-"] in rows(ran.out)
 
 
 async def test_agents_and_models(api: Api, edged: Command) -> None:

@@ -24,6 +24,7 @@ from edged.domain.messages import (
     ToolResult,
     Usage,
 )
+from edged.domain.power import Energy
 from edged.domain.resources import Grounding, ToolSpec
 
 CALL = ToolCall("c-0", "check_stock", {"product": "tea", "nested": [1, {"a": None}]})
@@ -45,7 +46,7 @@ THINGS = {
         stages=(Stage("prefill", 0.5), Stage("tool:x", 0.0)),
         usage=Usage(10, 4, 2),
         model="bundled",
-        energy_joules=1.25,
+        energy=Energy(1.25, "measured"),
     ),
     "message": Message("user", "hello"),
     "message with calls": Message("assistant", "", (CALL,)),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.domain.errors import ConfigError
+from edged.domain.power import PowerPlan, PowerState
 from edged.fleet.settings import Settings, load
 
 SHIPPED = Path(__file__).parents[2] / "config"
@@ -60,6 +61,11 @@ MISTAKES = [
     ("[models.a]\nkv_type = 'q5'", "models.a.kv_type", "'q8_0'"),
     ("[agents.a]\nadapter = 'absent'", "agents.a.adapter", "configured are: none"),
     ("[models.a]\ndialect = 'latin'", "models.a.dialect", "'hermes'"),
+    ("[power]\nsaver = 30", "power.saver", "saver_percent"),
+    ("[power]\nsaver_percent = 130", "power.saver_percent", "less than or equal to 100"),
+    ("[power]\nsaver_percent = 10", "power", "critical_percent has to be below saver_percent"),
+    ("[power]\nhot_celsius = 106", "power", "hot_celsius has to be below critical_celsius"),
+    ("[power]\nrefuse_low = ['tired']", "power.refuse_low.0", "'saver'"),
 ]
 
 
@@ -161,6 +167,13 @@ def test_an_empty_configuration_has_the_bundled_model_and_no_agents(tmp_path: Pa
     assert settings.agent_specs() == {}
     assert settings.model_specs()["bundled"].path == "bundled"
     assert settings.cloud.base_url is None
+
+
+def test_the_power_plan(tmp_path: Path) -> None:
+    assert load(configure(tmp_path)).power_plan() == PowerPlan()
+    plan = load(configure(tmp_path, "[power]\nsysfs = 'sys'\nrefuse_low = ['battery']\naccount = true")).power_plan()
+    assert (plan.sysfs, plan.account) == (str(tmp_path.resolve() / "sys"), True)
+    assert plan.refuse_low == (PowerState.BATTERY,)
 
 
 def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
