@@ -33,6 +33,12 @@ _COLOURS: Final = {
     **dict.fromkeys(("unhealthy", "quarantined", "resting"), "red"),
 }
 
+_LIMITS: Final = {
+    "configured": "memory.budget",
+    "cgroup": "the service's memory limit",
+    "available": "what others leave",
+}
+
 
 @click.command()
 @socket_option
@@ -125,6 +131,7 @@ def _overview(seen: _Map) -> list[tuple[str, object]]:
         ("escalations", _counts(seen.get("escalations") or {}) or "none"),
         ("doors", _counts(doors) or "no requests yet"),
         ("memory", _memory(seen)),
+        ("budget", _budget(seen.get("memory") or {})),
     ]
 
 
@@ -138,6 +145,15 @@ def _memory(seen: _Map) -> str:
     of_models = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "models"))
     of_plugins = sum(entry.get("rss_bytes") or 0 for entry in _entries(seen, "plugins"))
     return f"daemon {_size(daemon)}, models {_size(of_models)}, plugins {_size(of_plugins)}"
+
+
+def _budget(memory: _Map) -> str | None:
+    """What models may hold now, what says so, and the pressure."""
+    if not memory:
+        return None
+    by = _LIMITS.get(str(memory.get("by")), str(memory.get("by")))
+    held, pressure = _size(memory.get("held")), memory.get("pressure")
+    return f"{_size(memory.get('allowed'))} ({by}), {held} held by models, pressure {pressure}"
 
 
 def _counts(counts: object) -> str:

@@ -31,6 +31,7 @@ STATUS = {
     "busy": 1,
     "requests": {"queued": 3, "done": 4},
     "escalations": {"waiting": 2},
+    "memory": {"budget": 1 << 30, "allowed": 300 << 20, "by": "available", "held": 71 << 20, "pressure": "some"},
     "models": [MODEL],
     "plugins": [PLUGIN],
     "meters": {"requests.http": 6, "requests.mqtt": 2, "other": 1},
@@ -54,6 +55,7 @@ async def test_status(api: Api, edged: Command) -> None:
     assert told["escalations"] == "waiting 2"
     assert told["doors"] == "http 6, mqtt 2"
     assert told["memory"] == "daemon 53 MiB, models 71 MiB, plugins 16 MiB"
+    assert told["budget"] == "300 MiB (what others leave), 71 MiB held by models, pressure some"
     assert told["bundled"] == "quarantined: 42 s 71 MiB 1024 Q8_0 default 0.38 s 2 0"
     assert told["clock"] == "ready 16 MiB 5 - - - get_time, set_timer"
 
