@@ -24,12 +24,14 @@ from edged.agent.router import Router
 from edged.agent.runner import Runner
 from edged.agent.teaching import Teaching
 from edged.device import clock
+from edged.device.memory import Memory
 from edged.device.systemd import Systemd
 from edged.domain.errors import ConfigError, EdgedError, StoreUnavailable
 from edged.domain.messages import Event
 from edged.domain.meters import Meters
 from edged.domain.ports import ChatModel
 from edged.engine import catalog
+from edged.engine.allowance import Surroundings
 from edged.engine.pool import Pool
 from edged.escalation.courier import Courier
 from edged.fleet.settings import ENCODER, Settings, load
@@ -86,6 +88,7 @@ class _House:
     began: float
     meters: Meters
     store: _Store
+    memory: Memory
     pool: Pool
     host: Host
     dispatcher: Dispatcher
@@ -115,6 +118,7 @@ class _House:
             "rss_bytes": resident_bytes(),
             "health": self.health(),
             "busy": self.dispatcher.busy,
+            "memory": {**self.pool.memory(), **self.memory.report()},
             "requests": await self.store.inbox.counts(),
             "escalations": await self.store.escalations.counts(),
             "models": self.pool.status(),
@@ -130,6 +134,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
     """The whole daemon, up while the context is open. `on_commit` is for tests that kill at commits."""
     began, meters = time.monotonic(), Meters()
     state = settings.resolve(settings.device.state_dir)
+    memory = Memory(walls=settings.budget().walls)
     events: asyncio.Queue[Event] = asyncio.Queue()
     doors = ["http", "mqtt"] if settings.mqtt.enabled else ["http"]
     async with AsyncExitStack() as stack:
@@ -140,7 +145,10 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         plugins = [settings.resolve(path) for path in settings.device.plugin_dirs]
         host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
         models = settings.model_specs()
-        pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters))
+        around = Surroundings(memory.headroom, memory.oom_kills, memory.around)
+        pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters, surroundings=around))
+        if stack.enter_context(memory.watch(pool.relieve)).source is None:
+            log.warning("the kernel does not tell of memory pressure here (PSI); models leave only to make room")
         power = Power(settings.power_plan(), meters, EnergyDays(db))
         stack.push_async_callback(power.totals.write)
         accounts = Accounts(power.plan, power.gauge, pool, host, power.totals.book)
@@ -175,7 +183,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
             courier = Courier(store.escalations, dispatcher.cloud, clock_is_set=clock.is_set, meters=meters)
             tasks.append(group.create_task(courier.carry(), name="courier"))
         teaching = Teaching(router, store.lessons)
-        house = _House(settings, began, meters, store, pool, host, dispatcher, teaching, power)
+        house = _House(settings, began, meters, store, memory, pool, host, dispatcher, teaching, power)
         await _open_doors(stack, house, state)
         host.boot()
         yield house
@@ -248,22 +256,13 @@ async def _housekeep(store: _Store) -> None:
             await store.sessions.purge(now - _SESSION_SECONDS)
 
 
-async def _watchdog(systemd: Systemd, store: _Store) -> None:
-    """Fed only while this loop turns and the store answers."""
-    seconds = systemd.watchdog_seconds
-    while seconds is not None:
-        await store.db.read("SELECT 1")
-        systemd.alive()
-        await asyncio.sleep(seconds / 3)
-
-
 async def _serve(settings: Settings, on_commit: OnCommit | None) -> None:
     systemd, stop = Systemd(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, _interrupted, loop, stop)
     async with running(settings, on_commit=on_commit) as house, asyncio.TaskGroup() as group:
-        watchdog = group.create_task(_watchdog(systemd, house.store), name="watchdog")
+        watchdog = group.create_task(systemd.feed(lambda: house.store.db.read("SELECT 1")), name="watchdog")
         agents = ", ".join(house.settings.agents) or "none"
         log.info(
             "ready: device %s, agents %s, socket %s", settings.device.id, agents, settings.resolve(settings.http.socket)

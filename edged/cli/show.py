@@ -34,6 +34,12 @@ _COLOURS: Final = {
     **dict.fromkeys(("unhealthy", "quarantined", "resting"), "red"),
 }
 
+_LIMITS: Final = {
+    "configured": "memory.budget",
+    "cgroup": "the service's memory limit",
+    "available": "what others leave",
+}
+
 
 @click.command()
 @socket_option
@@ -131,6 +137,7 @@ def _overview(seen: _Map) -> list[tuple[str, object]]:
         ("escalations", _counts(seen.get("escalations") or {}) or "none"),
         ("doors", _counts(doors) or "no requests yet"),
         ("memory", _memory(seen)),
+        ("budget", _budget(seen.get("memory") or {})),
         ("power", _power(seen.get("power") or {})),
     ]
 
@@ -157,6 +164,15 @@ def _power(power: _Map) -> str | None:
     spent = {s: sum(agent[s]["joules"] for agent in agents.values() if s in agent) for s in ("measured", "estimated")}
     today = ", ".join(f"{joules:.1f} J {source}" for source, joules in spent.items() if joules)
     return f"{power['state']}: {power.get('why')}, for {lasts}" + (f"; today {today}" if today else "")
+
+
+def _budget(memory: _Map) -> str | None:
+    """What models may hold now, what says so, and the pressure."""
+    if not memory:
+        return None
+    by = _LIMITS.get(str(memory.get("by")), str(memory.get("by")))
+    held, pressure = _size(memory.get("held")), memory.get("pressure")
+    return f"{_size(memory.get('allowed'))} ({by}), {held} held by models, pressure {pressure}"
 
 
 def _counts(counts: object) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 
 import sdnotify
 
@@ -22,6 +24,14 @@ class Systemd:
         if not usec or (pid and int(pid) != os.getpid()):
             return None
         return int(usec) / 1e6
+
+    async def feed(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Say that all is well, as often as the manager wants, only while the loop turns and `check` comes back."""
+        seconds = self.watchdog_seconds
+        while seconds is not None:
+            await check()
+            self.alive()
+            await asyncio.sleep(seconds / 3)
 
     def ready(self, status: str) -> None:
         self._tell(f"READY=1\nSTATUS={status}")

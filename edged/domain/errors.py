@@ -23,6 +23,7 @@ __all__ = [
     "ModelBroken",
     "ModelWontFit",
     "NotFound",
+    "OutOfMemory",
     "PowerSaving",
     "QueueFull",
     "RateLimited",
@@ -135,6 +136,12 @@ class EngineCrashed(Unavailable):
     """A model's worker ended while it held the request; the attempt is lost, the request is not."""
 
     code = "engine_crashed"
+
+
+class OutOfMemory(EngineCrashed):
+    """A model's worker was ended for its memory; `fields["by"]` is "kernel" or "wall". The model is given more next time."""
+
+    code = "out_of_memory"
 
 
 class GenerationFailed(Unavailable):

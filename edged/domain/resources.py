@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
-__all__ = ["Agent", "Budget", "Grounding", "ModelSpec", "Phrasebook", "Pressure", "ToolSpec"]
+__all__ = ["Agent", "Budget", "Grounding", "Headroom", "ModelSpec", "Phrasebook", "Pressure", "ToolSpec"]
 
 GroundingKind = Literal["span", "number", "choice"]
 
@@ -143,9 +143,20 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bytes that resident models may hold together (weights + KV + compute)."""
+    """Bytes that resident models may hold together (weights + KV + compute). `reserve` is what they leave to all others,
+    whatever the device has. With `walls` a worker that takes far more than its model needs is ended."""
 
     memory_bytes: int
+    reserve: int = 0
+    walls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """Bytes that can still be had: in the tightest control group, and on the device. None where the kernel does not tell."""
+
+    cgroup: int | None = None
+    available: int | None = None
 
 
 class Pressure(IntEnum):

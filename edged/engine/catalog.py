@@ -58,6 +58,7 @@ _DIALECTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 _KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # an element, its share of the block's scale included
 _PROCESS = 48 << 20  # the worker itself: Python, numpy, llguidance and llama.cpp's code
+_WORD = 640  # a token of the vocabulary in llama.cpp's tables and the grammar's: 100 MB for Qwen2's 152k
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +132,14 @@ def _opener(path: str, flags: int) -> int:
 
 
 def need(facts: ModelFacts, spec: ModelSpec) -> Need:
-    """What the model will hold when resident, in bytes. Compute is two activations' worth of the widest rows, and a row of
-    logits for each stream."""
+    """What the model will hold when resident, in bytes. Compute is two activations' worth of the widest rows, a row of logits for
+    each stream, and the tables of the vocabulary."""
     context = min(spec.context_length or facts.context_length, facts.context_length)
     cells = max(spec.cache_length, context)
     batch = min(spec.batch_size, cells)
     kv = int(cells * facts.n_head_kv * (facts.head_dim_k + facts.head_dim_v) * _KV_BYTES[spec.kv_type])
     compute = 4 * (spec.streams * facts.n_vocab + batch * facts.n_embd * 12) + 4 * batch * cells
-    return Need(facts.file_bytes, kv, compute + _PROCESS)
+    return Need(facts.file_bytes, kv, compute + _PROCESS + _WORD * facts.n_vocab)
 
 
 def _facts(file: Path, meta: dict[str, Any], size: int, digest: str) -> ModelFacts:

@@ -2,7 +2,8 @@
 
 The rule of the file: all state changes happen on the event loop, between awaits; `scheduler.decide` says what to do and
 `_tick` does it. Every child belongs to a task of the pool's TaskGroup, so leaving the pool leaves no process behind, and a bug
-in here ends the daemon instead of hiding. Nothing wakes up by itself but for the next keep_alive.
+in here ends the daemon instead of hiding. Nothing wakes up by itself but for the next keep_alive, and each second while
+a job waits for memory that others have.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -22,9 +24,8 @@ from edged.domain.errors import (
     DeadlineExceeded,
     EdgedError,
     EngineCrashed,
-    ModelBroken,
-    ModelWontFit,
     NotFound,
+    OutOfMemory,
     QueueFull,
     Unavailable,
 )
@@ -33,22 +34,29 @@ from edged.domain.meters import Meters
 from edged.domain.ports import Completion, Generation
 from edged.domain.resources import Budget, ModelSpec, Pressure
 from edged.engine import scheduler
+from edged.engine.allowance import Gauge, Surroundings
 from edged.engine.ledger import Ledger
 from edged.engine.proof import Prover
 from edged.engine.quarantine import Quarantine
 from edged.engine.records import Job, Record
+from edged.engine.refusals import refusal
 from edged.engine.resident import Resident
+from edged.engine.wall import Kills, Wall
 
 __all__ = ["Pool"]
 
+log = logging.getLogger(__name__)
+
 _WAITING_MAX = 256
 _ENCODER_MODULE = "edged.workers.onnx"
+_NOWHERE = Surroundings()
 
 
 class Pool:
     """A `ChatModel` over local workers: `async with Pool(...) as pool`.
 
-    `budget` bounds what residents hold together. `state_dir` keeps proofs and digests. `clock` is monotonic seconds.
+    `budget` bounds what residents hold together; `surroundings` say when it is less. `state_dir` keeps proofs and digests.
+    `clock` is monotonic seconds.
     """
 
     def __init__(
@@ -61,12 +69,16 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         worker_module: str = "edged.workers.gguf",
         quarantine: Quarantine | None = None,
+        surroundings: Surroundings = _NOWHERE,
     ) -> None:
         self._state_dir = state_dir
         self._meters = meters
         self._clock = clock
         self._module = worker_module
         self._ledger = Ledger(budget)
+        self._budget, self._surroundings = budget, surroundings
+        self._gauge = Gauge(budget, surroundings, lambda: sum(r.taken() for r in self._residents.values()), clock)
+        self._kills = Kills(surroundings.oom_kills)
         self._prover = Prover(state_dir, worker_module)
         self._quarantine = quarantine or Quarantine()
         self._records = {name: Record(spec) for name, spec in models.items()}
@@ -123,7 +135,7 @@ class Pool:
         try:
             yield
         except EngineCrashed as error:
-            error.retry_after = self._rest(model)
+            error.retry_after = max(error.retry_after or 0.0, self._rest(model))
             raise
         self._quarantine.answered(model)
 
@@ -158,7 +170,13 @@ class Pool:
     def relieve(self, pressure: Pressure) -> None:
         """SOME: idle models are evicted, at once and as they become idle. FULL: and nothing is loaded. NONE ends both."""
         self._pressure = pressure
+        self._meters.count(f"engine.pressure.{pressure.name.lower()}")
+        self._gauge.stale()
         self._tick()
+
+    def memory(self) -> dict[str, Any]:
+        """What models may hold and do; see `Gauge.report`."""
+        return self._gauge.report(self._ledger.held)
 
     def proofs(self) -> list[dict[str, Any]]:
         """How models were proven on this device; see `Prover.proofs`."""
@@ -202,14 +220,11 @@ class Pool:
         if self._closing:
             return
         decisions = scheduler.decide(
-            [self._view(r) for r in self._residents.values()],
-            [
-                scheduler.Waiting(j.id, j.model, j.size, j.rank, j.deadline, j.arrived)
-                for j in self._waiting.values()
-                if not j.granted.done()
-            ],
+            [resident.view() for resident in self._residents.values()],
+            [job.view() for job in self._waiting.values() if not job.granted.done()],
             self._ledger.budget,
             self._clock(),
+            allowed=self._gauge.now().bytes,
             quarantined=self._quarantine.until,
             pressure=self._pressure,
         )
@@ -226,18 +241,11 @@ class Pool:
             case scheduler.Evict(model, why):
                 self._meters.count(f"engine.evictions.{why}")
                 self._residents[model].leave()
-            case scheduler.Refuse(job, why):
-                self._refuse(self._waiting[job], self._refusal(self._waiting[job], why))
+            case scheduler.Refuse(job, why, until):
+                one, seconds = self._waiting[job], max(1.0, round(until - self._clock(), 1))
+                self._refuse(one, refusal(one, why, self._ledger.budget, self._gauge.now(), seconds))
             case scheduler.Wait(until):
                 self._sleep(until)
-
-    def _refusal(self, job: Job, why: str) -> EdgedError:
-        if why == "budget":
-            detail = f"{job.model} needs {job.size} bytes; the budget is {self._ledger.budget}"
-            return ModelWontFit(detail, needed=job.size, budget=self._ledger.budget)
-        return ModelBroken(
-            f"{job.model} crashed too often and rests", retry_after=self._rest(job.model), model=job.model
-        )
 
     def _rest(self, name: str) -> float:
         """Seconds after which another attempt makes sense."""
@@ -269,6 +277,7 @@ class Pool:
             changed=self._tick,
             worker_module=self._module if record.spec.kind == "language" else _ENCODER_MODULE,
             state_dir=self._state_dir,
+            wall=Wall(name, job.size, self._surroundings, self._kills, on=self._budget.walls),
         )
         self._residents[name] = resident
         self._meters.count("engine.loads")
@@ -292,8 +301,9 @@ class Pool:
         name = resident.spec.name
         record = self._records[name]
         record.restarts += 1
-        self._meters.count("engine.crashes")
-        if self._quarantine.crashed(name, self._clock()) is not None:
+        if self._starved(resident, error):
+            log.warning("%s; it is given %d MiB next time", error.detail, record.size() >> 20)
+        elif self._quarantine.crashed(name, self._clock()) is not None:
             self._meters.count("engine.quarantines")
             self._prover.forget(resident.facts.digest)
         if resident.ready_at is None:  # it never came up: those who wait for it are told why
@@ -301,14 +311,10 @@ class Pool:
             for job in [j for j in self._waiting.values() if j.model == name]:
                 self._refuse(job, error)
 
-    def _view(self, resident: Resident) -> scheduler.Resident:
-        return scheduler.Resident(
-            resident.spec.name,
-            resident.size,
-            resident.state,
-            resident.since,
-            resident.load_seconds,
-            resident.spec.keep_alive,
-            resident.streams,
-            tuple(resident.ranks),
-        )
+    def _starved(self, resident: Resident, error: EdgedError) -> bool:
+        """Did it die of memory, and can it be given more? One that had all there is counts as crashed."""
+        if not isinstance(error, OutOfMemory):
+            self._meters.count("engine.crashes")
+            return False
+        self._meters.count("engine.oom_kills" if error.fields["by"] == "kernel" else "engine.wall_hits")
+        return self._records[resident.spec.name].starved(resident.size, self._ledger.budget)

@@ -13,12 +13,14 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edged.domain.errors import EdgedError, ModelBroken
 from edged.engine.catalog import ModelFacts
+from edged.engine.wall import OPEN, Wall, crash_or_memory
 from edged.ipc.channel import ChannelClosed
 from edged.ipc.process import Child
 
@@ -60,14 +62,15 @@ class Prover:
         self._proofs = [p for p in self._proofs if p.get("digest") != digest]
         self._write()
 
-    async def mode(self, facts: ModelFacts, load: dict[str, Any]) -> str:
-        """The mode to serve in; `load` are the worker's load parameters. Raises `ModelBroken` when none survives."""
+    async def mode(self, facts: ModelFacts, load: dict[str, Any], wall: Wall = OPEN) -> str:
+        """The mode to serve in; `load` are the worker's load parameters. Raises `ModelBroken` when none survives, `OutOfMemory`
+        when memory ran out: another way of running it may need less, but nothing is wrong with this one."""
         known = self.known(facts.digest)
         if known is not None:
             return known
         tried: dict[str, str] = {}
         for mode in MODES:
-            tried[mode] = await self._attempt({**load, "mode": mode})
+            tried[mode] = await self._attempt({**load, "mode": mode}, wall)
             if tried[mode] == "ok":
                 self._remember(facts, mode, tried)
                 return mode
@@ -78,19 +81,30 @@ class Prover:
             tried=tried,
         )
 
-    async def _attempt(self, load: dict[str, Any]) -> str:
+    async def _attempt(self, load: dict[str, Any], wall: Wall) -> str:
         """What became of the throw-away child: "ok", or a few words."""
-        async with Child(self._module, grace=0.2) as child:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await child.call("load", load)
-                    await child.call("prove", {})
-            except TimeoutError:
-                return f"no answer in {self._seconds:g} s"
-            except ChannelClosed:
-                return str(await child.exited)
-            except EdgedError as error:
-                return error.detail
+        with ExitStack() as after:
+            async with Child(self._module, wall.arguments, grace=0.2) as child:
+                ended_by = after.enter_context(wall.around(child.pid))
+                happened = await self._tried(child, load)
+            ended = child.exited.result()
+        by = ended_by(ended) if happened is None else None
+        if by is not None:
+            raise crash_or_memory(wall.name, "while it was proven", str(ended), by)
+        return happened or str(ended)
+
+    async def _tried(self, child: Child, load: dict[str, Any]) -> str | None:
+        """None when it ended by itself."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await child.call("load", load)
+                await child.call("prove", {})
+        except TimeoutError:
+            return f"no answer in {self._seconds:g} s"
+        except ChannelClosed:
+            return None
+        except EdgedError as error:
+            return error.detail
         return "ok"
 
     def _remember(self, facts: ModelFacts, mode: str, tried: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edged.domain.errors import ModelBroken
 from edged.domain.resources import ModelSpec
+from edged.engine import scheduler
 from edged.engine.catalog import ModelFacts, describe, need, resolve
 from edged.engine.encoders import describe_encoder, need_of_encoder, stamp_of_encoder
 from edged.engine.resident import Resident
@@ -32,6 +33,9 @@ class Job:
     arrived: float
     granted: asyncio.Future[Resident]
 
+    def view(self) -> scheduler.Waiting:
+        return scheduler.Waiting(self.id, self.model, self.size, self.rank, self.deadline, self.arrived)
+
 
 @dataclass(slots=True)
 class Record:
@@ -43,6 +47,7 @@ class Record:
     load_seconds: float = 0.0
     mode: str | None = None
     facts: ModelFacts | None = None
+    _raised: int = 0
     _stamp: tuple[int, int] = (0, 0)
     _adapters: int = 0
     _looked: float = float("-inf")
@@ -59,15 +64,25 @@ class Record:
             if self.facts is None or self._stamp != stamp:
                 look = partial(describe_encoder, path) if encoder else partial(describe, path, state_dir)
                 self.facts, self._stamp = await asyncio.to_thread(look), stamp
+                self._raised = 0
             self._looked = time.monotonic()
             return self.facts
 
     def size(self) -> int:
-        """Bytes that it holds when resident, once `read`."""
+        """Bytes that it holds when resident, once `read`: what its files say, or more where that was not enough."""
+        return max(self._stated(), self._raised)
+
+    def _stated(self) -> int:
         assert self.facts is not None
         if self.spec.kind == "encoder":
             return need_of_encoder(self.facts)
         return need(self.facts, self.spec).total + self._adapters
+
+    def starved(self, size: int, budget: int) -> bool:
+        """A worker of `size` bytes died for want of memory: from now on it needs a quarter more, within the budget. False when
+        that is no more than it had."""
+        self._raised = max(self._raised, min(budget, size + size // 4))
+        return self._raised > size
 
     def note(self, resident: Resident) -> None:
         """Keep what a resident found out."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +18,13 @@ from edged.domain.errors import BadRequest, EdgedError, EngineCrashed, Unavailab
 from edged.domain.messages import Usage
 from edged.domain.ports import Completion, Generation
 from edged.domain.resources import ModelSpec
+from edged.engine import scheduler
 from edged.engine.catalog import ModelFacts
 from edged.engine.proof import Prover
+from edged.engine.wall import OPEN, By, Wall, crash_or_memory
 from edged.ipc.channel import ChannelClosed
-from edged.ipc.memory import resident_bytes
-from edged.ipc.process import Child
+from edged.ipc.memory import private_bytes, resident_bytes
+from edged.ipc.process import Child, ChildExit
 
 __all__ = ["Ending", "Resident"]
 
@@ -34,10 +37,11 @@ _LOAD_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a resident ended: as asked (`error` is None), or by `error`, and how the process went."""
+    """How a resident ended: as asked (`error` is None), or by `error`, how the process went, and who ended it for its memory."""
 
     error: EdgedError | None
     exit: str
+    by: By | None = None
 
 
 class Resident:
@@ -56,6 +60,7 @@ class Resident:
         changed: Callable[[], None],
         worker_module: str,
         state_dir: Path,
+        wall: Wall = OPEN,
     ) -> None:
         self.spec = spec
         self.facts = facts
@@ -69,6 +74,9 @@ class Resident:
         self._changed = changed
         self._module = worker_module
         self._state_dir = state_dir
+        self._wall = wall
+        self._by: By | None = None
+        self._ended_by: Callable[[ChildExit], By | None] = lambda ended: None
         self.ranks: list[int] = []  # of the jobs that it has
         self._returned: list[int] = []
         self._slowest = 0.0
@@ -90,31 +98,53 @@ class Resident:
     def load_seconds(self) -> float:
         return 0.0 if self.ready_at is None else self.ready_at - self.began
 
+    def view(self) -> scheduler.Resident:
+        """As the scheduler sees it."""
+        return scheduler.Resident(
+            self.spec.name,
+            self.size,
+            self.state,
+            self.since,
+            self.load_seconds,
+            self.spec.keep_alive,
+            self.streams,
+            tuple(self.ranks),
+        )
+
     def rss(self) -> int:
         """Resident bytes of the worker, file pages included; 0 when it is gone."""
         return resident_bytes(self.pid) if self.pid else 0
+
+    def taken(self) -> int:
+        """Bytes of its reservation that the worker has really taken, those of files apart."""
+        return min(self.size, private_bytes(self.pid)) if self.pid else 0
 
     async def live(self, prover: Prover) -> Ending:
         """Start, prove, load, stay until told to leave or until the worker is gone. Never raises an `EdgedError`."""
         error: EdgedError | None = None
         exit_note = "not started"
         try:
-            async with Child(self._module, grace=0.5) as child:
-                self._child = child
-                self._work = asyncio.ensure_future(self._serve(child, prover))
-                if self._left:
-                    self._work.cancel()
-                try:
-                    await asyncio.wait({self._work})
-                finally:
-                    self._work.cancel()
-                error = None if self._work.cancelled() else self._work.result()
-                self.state = "leaving"
-            exit_note = str(child.exited.result())
+            with ExitStack() as after:  # its group can go only when the process has
+                async with Child(self._module, self._wall.arguments, grace=0.5) as child:
+                    self._child = child
+                    self._ended_by = after.enter_context(self._wall.around(child.pid))
+                    error = await self._worked(child, prover)
+                    self.state = "leaving"
+                exit_note = str(child.exited.result())
         finally:
-            ending = Ending(None if self._left else error, exit_note)
+            ending = Ending(None if self._left else error, exit_note, self._by)
             self.ended.set_result(ending)
         return ending
+
+    async def _worked(self, child: Child, prover: Prover) -> EdgedError | None:
+        self._work = asyncio.ensure_future(self._serve(child, prover))
+        if self._left:
+            self._work.cancel()
+        try:
+            await asyncio.wait({self._work})
+        finally:
+            self._work.cancel()
+        return None if self._work.cancelled() else self._work.result()
 
     async def _serve(self, child: Child, prover: Prover) -> EdgedError:
         """Load, then drain what is taken back, until the worker is gone; returns why. Cancelled to make it leave."""
@@ -124,10 +154,14 @@ class Resident:
                 await self._drain(child)
         except ChannelClosed:
             child.kill()
-            return EngineCrashed(f"the worker of {self.spec.name} ended while it loaded: {await child.exited}")
+            return self._gone(await child.exited, "while it loaded")
         except EdgedError as failed:
             return failed
-        return EngineCrashed(f"the worker of {self.spec.name} ended: {child.exited.result()}")
+        return self._gone(child.exited.result(), "")
+
+    def _gone(self, ended: ChildExit, doing: str) -> EngineCrashed:
+        self._by = self._ended_by(ended)
+        return crash_or_memory(self.spec.name, doing, str(ended), self._by)
 
     async def _load(self, child: Child, prover: Prover) -> None:
         language = self.spec.kind == "language"
@@ -136,7 +170,7 @@ class Resident:
             params |= _load_params(self.spec)
         # The serving child is importing its libraries while the throw-away one proves. Encoders need no proof: onnxruntime's
         # kernels are chosen by the CPU at hand, and a crash of theirs costs one attempt like any other.
-        mode = await prover.mode(self.facts, params) if language else "default"
+        mode = await prover.mode(self.facts, params, self._wall) if language else "default"
         if language and self.spec.snapshot_bytes:
             directory = self._state_dir / "prefixes" / self.spec.name
             params["snapshots"] = {"directory": str(directory), "bytes": self.spec.snapshot_bytes}
@@ -222,9 +256,7 @@ class Resident:
         except ChannelClosed:
             self.kill()
             ending = await asyncio.shield(self.ended)
-            raise EngineCrashed(
-                f"the worker of {self.spec.name} ended while it computed ({ending.exit})", retry_after=1.0
-            ) from None
+            raise crash_or_memory(self.spec.name, "while it computed", ending.exit, ending.by) from None
         except (BadRequest, Unavailable):
             self.release(rank)
             raise

@@ -82,6 +82,8 @@ class MqttSettings(_Table):
 
 class MemorySettings(_Table):
     budget: Bytes = 1 << 30
+    reserve: Bytes = 64 << 20
+    walls: bool = True
 
 
 class CloudSettings(_Table):
@@ -214,7 +216,7 @@ class Settings(_Table):
         return ModelSpec(name, **{**settings.model_dump(), "path": path, "adapters": adapters})
 
     def budget(self) -> Budget:
-        return Budget(self.memory.budget)
+        return Budget(self.memory.budget, self.memory.reserve, self.memory.walls)
 
     def power_plan(self) -> PowerPlan:
         return self.power.plan(self.resolve(self.power.sysfs))

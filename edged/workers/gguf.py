@@ -20,8 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # numpy multiplies nothing here; a stack and buffers for each core are dear
+
 from edged.domain.errors import BadRequest, EdgedError, ModelBroken
 from edged.domain.ports import Sampling
+from edged.workers import wall
 from edged.workers.batcher import Batcher
 from edged.workers.generation import Ask, Generation
 from edged.workers.guiding import Guide, Table, compiled
@@ -220,7 +225,9 @@ def main() -> None:
     imports.start()
     try:
         Backend(connection, imports).serve()
-    except Exception:  # the state of native code is not to be trusted: the daemon starts another process
+    except Exception as error:  # the state of native code is not to be trusted: the daemon starts another process
+        if wall.looks_like_it(error):
+            wall.fell()
         traceback.print_exc()
     os._exit(70)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.domain.errors import ModelBroken
+from edged.workers import wall
 from edged.workers.vocabulary import Vocabulary
 
 __all__ = ["KV_TYPES", "MODES", "SEQUENCES", "Llama", "Row", "Runtime", "Status"]
@@ -277,6 +278,8 @@ def _quieten(bindings: Any) -> None:
 
 def _log(level: int, text: bytes, data: int | None) -> None:
     if level == 4:  # GGML_LOG_LEVEL_ERROR
+        if wall.looks_like_it(text.decode(errors="replace")):  # some of its functions abort next
+            wall.fell()
         _complaints.append(text.decode(errors="replace").strip())
         sys.stderr.write(text.decode(errors="replace"))
 

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.domain.errors import EdgedError
+from edged.domain.errors import EdgedError, ModelBroken
 from edged.ipc.frames import FrameDecoder, encode
+from edged.workers import wall
 
 __all__ = ["LATER", "Call", "Connection", "Handler", "arguments", "serve"]
 
@@ -94,8 +95,12 @@ class Connection:
                 raise LookupError(f"unknown verb {call.verb!r}")
             outcome = handler(call)
         except EdgedError as error:
+            if isinstance(error, ModelBroken) and wall.looks_like_it(error):
+                wall.fell()
             outcome = error
         except Exception as error:
+            if wall.looks_like_it(error):
+                wall.fell()
             traceback.print_exc()
             outcome = EdgedError(f"{type(error).__name__}: {error}")
         if outcome is not LATER:
@@ -140,11 +145,14 @@ def arguments(argv: Sequence[str] | None = None) -> tuple[Connection, list[str]]
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--wall", type=int)
     known, rest = parser.parse_known_args(argv)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; only the daemon decides
     _die_with(known.parent)
     with contextlib.suppress(OSError):  # the kernel should take a child before it takes the daemon
         Path("/proc/self/oom_score_adj").write_text("500")
+    if known.wall is not None:
+        wall.stand(known.wall)
     return Connection(known.fd), rest
 
 

@@ -31,6 +31,7 @@ STATUS = {
     "busy": 1,
     "requests": {"queued": 3, "done": 4},
     "escalations": {"waiting": 2},
+    "memory": {"budget": 1 << 30, "allowed": 300 << 20, "by": "available", "held": 71 << 20, "pressure": "some"},
     "models": [MODEL],
     "plugins": [PLUGIN],
     "power": {
@@ -79,6 +80,7 @@ async def test_status(api: Api, edged: Command) -> None:
     assert told["power"].endswith("; today 4.2 J measured, 0.5 J estimated")
     assert told["BAT0"] == "good percent 24, watts 8.4 class/power_supply/BAT0"
     assert told["package-0"] == "unreadable: no permission - class/powercap/x"
+    assert told["budget"] == "300 MiB (what others leave), 71 MiB held by models, pressure some"
     assert told["bundled"] == "quarantined: 42 s 71 MiB 1024 Q8_0 default 0.38 s 2 0"
     assert told["clock"] == "ready 16 MiB 5 - - - get_time, set_timer"
 

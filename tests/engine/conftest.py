@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from edged.domain.messages import Message, Priority
 from edged.domain.meters import Meters
 from edged.domain.ports import Generation
-from edged.domain.resources import Budget, ModelSpec
+from edged.domain.resources import Budget, Headroom, ModelSpec
+from edged.engine.allowance import Surroundings
 from edged.engine.pool import Pool
 from edged.engine.quarantine import Quarantine
 
@@ -43,6 +45,9 @@ def make_pool(tmp_path: Path, worker: str) -> MakePool:
         budget: int = 1 << 40,
         rest: float = 30.0,
         spec: dict[str, Any] | None = None,
+        walls: bool = True,
+        headroom: Callable[[], Headroom] = Headroom,
+        clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Pool]:
         models = {}
         for name in names:
@@ -52,7 +57,18 @@ def make_pool(tmp_path: Path, worker: str) -> MakePool:
             models[name] = ModelSpec(name, str(file), **{"streams": 1, **(spec or {})})
         quarantine = Quarantine(base=rest)
         state = tmp_path / "state"
-        async with Pool(models, Budget(budget), state, Meters(), worker_module=worker, quarantine=quarantine) as pool:
+        kills = state.parent / "a.kills"
+        around = Surroundings(headroom, lambda: kills.stat().st_size if kills.exists() else 0)
+        async with Pool(
+            models,
+            Budget(budget, walls=walls),
+            state,
+            Meters(),
+            clock=clock,
+            worker_module=worker,
+            quarantine=quarantine,
+            surroundings=around,
+        ) as pool:
             yield pool
 
     return make

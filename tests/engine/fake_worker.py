@@ -1,13 +1,15 @@
 """A scripted model worker: the real child loop, a pretended model.
 
 The text of the last message says what generate does: "ok", "crash", "hang" (deaf to cancels), "slow" (until cancelled),
-"bug", "refuse", "deadline", "gate PATH" (until somebody opens that FIFO). A sidecar MODEL.json says what load and prove do
+"bug", "refuse", "deadline", "greedy" (takes memory until it gets no more), "oom" (ends as the kernel would end it, and writes
+to MODEL.kills), "gate PATH" (until somebody opens that FIFO). A sidecar MODEL.json says what load and prove do
 in each mode. What was done is appended to MODEL.log.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import threading
@@ -29,7 +31,13 @@ class Script:
         sidecar = self.path.with_suffix(".json")
         script = json.loads(sidecar.read_text()) if sidecar.exists() else {}
         what = script.get(verb, {})
-        act(what if isinstance(what, str) else what.get(self.mode, "ok"), None)
+        what = what if isinstance(what, str) else what.get(self.mode, "ok")
+        self.oom() if what == "oom" else act(what, None)
+
+    def oom(self) -> None:
+        with self.path.with_suffix(".kills").open("a") as kills:
+            kills.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def load(self, call: Call) -> dict[str, Any]:
         self.path, self.mode = Path(call.params["path"]), call.params["mode"]
@@ -42,7 +50,7 @@ class Script:
     def generate(self, call: Call) -> dict[str, Any]:
         text = call.params["messages"][-1]["content"]
         call.chunk({"text": "a"})
-        act(text, call)
+        self.oom() if text == "oom" else act(text, call)
         call.chunk({"text": "b"})
         return {
             "text": f"ab {text}",
@@ -60,6 +68,12 @@ def act(what: str, call: Call | None) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     elif what == "hang":
         threading.Event().wait()
+    elif what == "greedy":
+        kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # never touched: asked for is what counts
+        taken = [mmap.mmap(-1, 32 << 20, flags=kind) for _ in range(128)]
+        raise RuntimeError(f"nothing stopped it at {sum(map(len, taken))}")
+    elif what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     elif what == "bug":
         raise RuntimeError("a bug")
     elif what == "refuse":

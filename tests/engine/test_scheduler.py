@@ -21,8 +21,8 @@ def busy(name: str, size: int) -> Resident:
     return Resident(name, size, "busy", ranks=(1,))
 
 
-def job(number: int, model: str, size: int = 10, rank: int = 1, deadline: float = math.inf) -> Waiting:
-    return Waiting(number, model, size, rank, deadline, arrived=number)
+def job(number: float, model: str, size: int = 10, rank: int = 1, deadline: float = math.inf) -> Waiting:
+    return Waiting(int(number), model, size, rank, deadline, arrived=number)
 
 
 TABLE: list[tuple[str, list[Resident], list[Waiting], list[Decision]]] = [
@@ -125,6 +125,56 @@ TABLE: list[tuple[str, list[Resident], list[Waiting], list[Decision]]] = [
 @pytest.mark.parametrize(("residents", "waiting", "expected"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
 def test_table(residents: list[Resident], waiting: list[Waiting], expected: list[Decision]) -> None:
     assert decide(residents, waiting, 100, NOW) == expected
+
+
+# The budget is 100 and less is allowed; (name, allowed, residents, who waits, what is decided). Now is 100.0, job 91 came at 91.0.
+SCARCE: list[tuple[str, int, list[Resident], list[Waiting], list[Decision]]] = [
+    ("it fits what is allowed", 50, [], [job(91, "a", 50)], [Load("a"), FOREVER]),
+    ("it would fit the budget: wait", 50, [], [job(95, "a", 51)], [Wait(101.0)]),
+    ("the last look is at the end of its patience", 50, [], [job(90.5, "a", 51)], [Wait(100.5)]),
+    ("it waited long enough", 50, [], [job(90, "a", 51)], [Refuse(90, "memory", 130.0), FOREVER]),
+    ("it never fits: at once", 50, [], [job(99, "a", 101)], [Refuse(99, "budget"), FOREVER]),
+    ("more is allowed than the budget", 500, [], [job(99, "a", 101)], [Refuse(99, "budget"), FOREVER]),
+    (
+        "who waits for others holds nobody up",
+        50,
+        [],
+        [job(95, "a", 60, rank=0), job(96, "b", 50)],
+        [Load("b"), Wait(101.0)],
+    ),
+    ("and evicts nobody", 50, [idle("b", 50)], [job(95, "a", 60, rank=0)], [Wait(101.0)]),
+    ("room is made within what is allowed", 50, [idle("b", 30)], [job(95, "a", 40)], [Evict("b", "room"), FOREVER]),
+    ("what is there runs whatever it is", 94, [idle("a", 99)], [job(95, "a", 99)], [Run(95, "a"), FOREVER]),
+    ("idle ones leave", 50, [idle("a", 60)], [], [Evict("a", "budget"), FOREVER]),
+    (
+        "the cheapest to restore, and no more than needed",
+        50,
+        [idle("a", 40, load=9), idle("b", 40)],
+        [],
+        [Evict("b", "budget"), FOREVER],
+    ),
+    ("one that leaves is enough", 50, [Resident("a", 40, "leaving"), idle("b", 40)], [], [FOREVER]),
+    ("busy ones finish", 50, [busy("a", 60)], [], [FOREVER]),
+    ("and get nothing more", 50, [Resident("a", 60, "busy", streams=3, ranks=(1,))], [job(95, "a", 60)], [FOREVER]),
+    (
+        "an idle one leaves before the busy one has to",
+        50,
+        [busy("a", 50), idle("b", 40)],
+        [job(95, "a", 50)],
+        [Evict("b", "budget"), FOREVER],
+    ),
+    ("one that is wanted works first", 50, [idle("a", 60)], [job(95, "a", 60)], [Run(95, "a"), FOREVER]),
+    ("what comes and goes evicts nobody", 94, [idle("a", 100)], [], [FOREVER]),
+    ("a little more does", 93, [idle("a", 100)], [], [Evict("a", "budget"), FOREVER]),
+    ("nothing is allowed", 0, [idle("a", 10)], [job(95, "b", 1)], [Evict("a", "budget"), Wait(101.0)]),
+]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "residents", "waiting", "expected"), [row[1:] for row in SCARCE], ids=[row[0] for row in SCARCE]
+)
+def test_scarce(allowed: int, residents: list[Resident], waiting: list[Waiting], expected: list[Decision]) -> None:
+    assert decide(residents, waiting, 100, NOW, allowed=allowed) == expected
 
 
 def test_quarantined_models_are_refused_until_their_rest_is_over() -> None:
