@@ -75,7 +75,8 @@ def _group() -> click.Group:
     from edged.cli.ask import ask, chat, ticket
     from edged.cli.check import check
     from edged.cli.doctor import doctor
-    from edged.cli.show import agents, models, status
+    from edged.cli.models import models
+    from edged.cli.show import agents, status
     from edged.cli.teach import teach
 
     # Only for the list of commands: `main` takes `run` before click is there.

@@ -1,4 +1,4 @@
-"""`edged status`, `edged agents`, `edged models`: what the daemon says of itself, as tables.
+"""`edged status`, `edged agents`, and the table of `edged models`: what the daemon says of itself, as tables.
 
 Unknown keys are left out and missing ones are shown as "-", so that this command and a daemon of another version get along.
 On a pipe there are no colours, and no line is broken or cut.
@@ -20,10 +20,10 @@ from rich.text import Text
 from edged.cli.client import Client
 from edged.cli.screen import echo_json, harmless, json_option, socket_option
 
-__all__ = ["agents", "models", "status"]
+__all__ = ["Column", "agents", "print_models", "print_table", "status"]
 
 _Map = Mapping[str, Any]
-_Column = tuple[str, Callable[[_Map], object]]
+Column = tuple[str, Callable[[_Map], object]]
 
 _PIPE_WIDTH: Final = 4096
 # These columns give way on a narrow terminal.
@@ -71,20 +71,22 @@ def agents(socket: Path, as_json: bool) -> int:
     return _list(socket, as_json, "agents", _AGENTS)
 
 
-@click.command()
-@socket_option
-@json_option
-def models(socket: Path, as_json: bool) -> int:
-    """List the models."""
-    return _list(socket, as_json, "models", _MODELS)
+def print_models(seen: Any) -> None:
+    """What GET /v1/models shows."""
+    print_table("models", _MODELS, _entries(seen, "models"))
 
 
-def _list(socket: Path, as_json: bool, name: str, columns: Sequence[_Column]) -> int:
+def print_table(title: str, columns: Sequence[Column], rows: Iterable[_Map]) -> None:
+    """The first column is named after the title, without its s."""
+    _console().print(_table(title, columns, rows))
+
+
+def _list(socket: Path, as_json: bool, name: str, columns: Sequence[Column]) -> int:
     seen = Client(socket).view(name)
     if as_json:
         echo_json(seen)
     else:
-        _console().print(_table(name, columns, _entries(seen, name)))
+        print_table(name, columns, _entries(seen, name))
     return 0
 
 
@@ -94,7 +96,7 @@ def _console() -> Console:
     return Console(markup=False, highlight=False, emoji=False, force_terminal=False, width=_PIPE_WIDTH)
 
 
-def _table(title: str, columns: Sequence[_Column], rows: Iterable[_Map]) -> Table:
+def _table(title: str, columns: Sequence[Column], rows: Iterable[_Map]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, (name, _) in enumerate(columns):
         table.add_column(title.removesuffix("s") if index == 0 else name, overflow="fold", no_wrap=name not in _LONG)
@@ -212,7 +214,7 @@ def _resting(row: _Map) -> object:
     return f"{row.get('state')}: {after:.0f} s" if isinstance(after, int | float) and after else row.get("state")
 
 
-_MODELS: Final[Sequence[_Column]] = (
+_MODELS: Final[Sequence[Column]] = (
     ("name", _of("name")),
     ("state", _resting),
     ("memory", _mib("rss_bytes")),
@@ -223,7 +225,7 @@ _MODELS: Final[Sequence[_Column]] = (
     ("requests", _of("requests")),
     ("restarts", _of("restarts")),
 )
-_PLUGINS: Final[Sequence[_Column]] = (
+_PLUGINS: Final[Sequence[Column]] = (
     ("name", _of("name")),
     ("state", _resting),
     ("memory", _mib("rss_bytes")),
@@ -233,13 +235,13 @@ _PLUGINS: Final[Sequence[_Column]] = (
     ("last error", _of("last_error")),
     ("tools", _listed("tools")),
 )
-_SENSORS: Final[Sequence[_Column]] = (
+_SENSORS: Final[Sequence[Column]] = (
     ("name", _of("name")),
     ("quality", lambda row: f"{row.get('quality')}: {row['note']}" if row.get("note") else row.get("quality")),
     ("values", lambda row: _counts(row.get("values") or {})),
     ("source", _of("source")),
 )
-_AGENTS: Final[Sequence[_Column]] = (
+_AGENTS: Final[Sequence[Column]] = (
     ("name", _of("name")),
     ("model", _of("model")),
     ("tools", _listed("tools")),

@@ -10,18 +10,27 @@ from typing import Any, ClassVar
 
 __all__ = [
     "BadRequest",
+    "Busy",
     "Cancelled",
     "CloudUnreachable",
     "ConfigError",
     "ContextOverflow",
     "DeadlineExceeded",
+    "DigestMismatch",
+    "DiskFull",
+    "DownloadInterrupted",
+    "DownloadRefused",
     "DropRejected",
     "EdgedError",
     "EngineCrashed",
     "Forbidden",
     "GenerationFailed",
+    "LengthMismatch",
     "ModelBroken",
+    "ModelInUse",
     "ModelWontFit",
+    "NameTaken",
+    "NotAModel",
     "NotFound",
     "OutOfMemory",
     "PowerSaving",
@@ -178,6 +187,60 @@ class DropRejected(EdgedError):
     """The operator must mend a config drop."""
 
     code = "drop_rejected"
+
+
+class NotAModel(EdgedError):
+    """What was given or fetched is no model of a kind that edged serves; a web page, for one."""
+
+    code = "not_a_model"
+
+
+class DigestMismatch(EdgedError):
+    """The bytes are not those that were promised or noted; they must not be used."""
+
+    code = "digest_mismatch"
+
+
+class LengthMismatch(EdgedError):
+    """There are more or fewer bytes than were promised."""
+
+    code = "length_mismatch"
+
+
+class NameTaken(EdgedError):
+    """Another model has that name: take another, or remove that one first."""
+
+    code = "name_taken"
+
+
+class ModelInUse(EdgedError):
+    """The configuration names the model."""
+
+    code = "model_in_use"
+
+
+class DownloadRefused(EdgedError):
+    """The other side answers with what cannot be followed, and would do so again."""
+
+    code = "download_refused"
+
+
+class DownloadInterrupted(Unavailable):
+    """The connection or the other side failed for now; what was fetched is kept."""
+
+    code = "download_interrupted"
+
+
+class DiskFull(Unavailable):
+    """There is no room for the file; nothing of it is kept."""
+
+    code = "disk_full"
+
+
+class Busy(Unavailable):
+    """Another command works on the same thing."""
+
+    code = "busy"
 
 
 class ConfigError(EdgedError):

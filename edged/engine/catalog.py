@@ -6,13 +6,14 @@ The rule: stdlib only and no array kept, since this runs in the daemon. The layo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -21,14 +22,10 @@ from typing import Any, BinaryIO
 
 from edged.domain.errors import ModelBroken
 from edged.domain.resources import ModelSpec
+from edged.engine.header import HeaderReader
 
-__all__ = ["ModelFacts", "Need", "describe", "need", "resolve"]
+__all__ = ["ModelFacts", "Need", "check_tensors", "describe", "need", "resolve"]
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_STRING, _ARRAY = 8, 9
-_KEPT_ARRAY = 512  # per-layer arrays are kept, vocabularies are only counted
-_LONGEST = 1 << 20  # bytes of a text
-_WORDS = 1 << 20  # texts of an array
 _LARGEST = 1 << 31
 # llama.cpp's enum llama_ftype; what is not here is named by its number.
 _QUANTIZATIONS = {
@@ -104,18 +101,37 @@ def resolve(path: str) -> Path:
     return Path(str(files("edged"))) / "models" / "edged-bundled.gguf" if path == "bundled" else Path(path)
 
 
-def describe(path: str, state_dir: Path | None = None) -> ModelFacts:
+def describe(path: str, state_dir: Path | None = None, digest: str | None = None) -> ModelFacts:
     """Read a file's metadata and digest. Raises `ModelBroken`.
 
-    The digest of a large file takes seconds, so it is remembered in `state_dir`/digests.json by path, size and mtime.
+    The digest of a large file takes seconds, so it is remembered in `state_dir`/digests.json by path, size and mtime. With
+    `digest` it is taken as said, "" for a look at the metadata alone.
     """
+    with _readable(path) as (file, stream, status):
+        meta = HeaderReader(stream, status.st_size).metadata()
+        known = _digest(file, status, state_dir) if digest is None else digest
+        return _facts(file, meta, status.st_size, known)
+
+
+def check_tensors(path: str) -> None:
+    """Is every tensor of the file in it, whole? Raises `ModelBroken`."""
+    with _readable(path) as (_, stream, status):
+        reader = HeaderReader(stream, status.st_size)
+        meta = reader.metadata()
+        if meta.get("split.count", 0) not in (0, 1):
+            raise ValueError(f"it is one of {str(meta['split.count'])[:20]} files of a model; join them")
+        last = max(reader.tensors(), key=lambda tensor: tensor.offset + tensor.size)
+        if last.offset + last.size > status.st_size - reader.data_begins(meta):
+            raise EOFError(f"it ends before its tensor {last.name[:40]!r} does")
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[tuple[Path, BinaryIO, os.stat_result]]:
+    """What goes wrong while it is read becomes `ModelBroken`."""
     file = resolve(path)
     try:
         with open(file, "rb", opener=_opener) as stream:
-            status = os.fstat(stream.fileno())
-            meta = _Reader(stream, status.st_size).metadata()
-            digest = _digest(file, status, state_dir)
-        return _facts(file, meta, status.st_size, digest)
+            yield file, stream, os.fstat(stream.fileno())
     except OSError as error:
         raise ModelBroken(f"cannot read the model {file.name}: {error.strerror}", path=str(file)) from error
     except (struct.error, ValueError, TypeError, OverflowError, EOFError) as error:
@@ -223,79 +239,3 @@ def _remembered(cache: Path | None) -> list[list[Any]]:
     except (OSError, ValueError):
         return []
     return [row for row in rows if isinstance(row, list) and len(row) == 4] if isinstance(rows, list) else []
-
-
-class _Reader:
-    """Reads key-values; arrays longer than `_KEPT_ARRAY` become their length."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream = stream
-        self._size = size
-        self._scalars: dict[int, Callable[[], Any]] = {
-            kind: self._scalar_reader(struct.Struct(form)) for kind, form in _SCALARS.items()
-        }
-
-    def metadata(self) -> dict[str, Any]:
-        if self._take(4) != b"GGUF":
-            raise ValueError("it does not begin with GGUF")
-        version, _tensors, count = struct.unpack("<IQQ", self._take(20))
-        if version not in (2, 3):
-            raise ValueError(f"its version is {version}")
-        if count > 1 << 16:
-            raise ValueError(f"it claims {count} metadata entries")
-        return {self._string(): self._value(self._u32()) for _ in range(count)}
-
-    def _value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self._string()
-        if kind == _ARRAY:
-            return self._array()
-        if kind not in self._scalars:
-            raise ValueError(f"it uses value type {kind}")
-        return self._scalars[kind]()
-
-    def _array(self) -> Any:
-        kind, count = self._u32(), self._u64()
-        if kind == _ARRAY:
-            raise ValueError("it nests arrays")
-        if count <= _KEPT_ARRAY and kind != _STRING:
-            return [self._value(kind) for _ in range(count)]
-        if kind == _STRING:
-            if count > _WORDS:
-                raise ValueError(f"it claims {count} words")
-            for _ in range(count):
-                self._skip(self._u64())
-        elif kind in _SCALARS:
-            self._skip(struct.calcsize(_SCALARS[kind]) * count)
-        else:
-            raise ValueError("it nests arrays")
-        return count
-
-    def _scalar_reader(self, form: struct.Struct) -> Callable[[], Any]:
-        return lambda: form.unpack(self._take(form.size))[0]
-
-    def _u32(self) -> int:
-        return int.from_bytes(self._take(4), "little")
-
-    def _u64(self) -> int:
-        return int.from_bytes(self._take(8), "little")
-
-    def _string(self) -> str:
-        return self._take(self._u64()).decode()
-
-    def _take(self, size: int) -> bytes:
-        if size > _LONGEST:
-            raise ValueError(f"it holds a value of {size} bytes")
-        data = self._stream.read(size)
-        if len(data) < size:
-            raise EOFError("it ends early")
-        return data
-
-    def _skip(self, size: int) -> None:
-        """Short ones are read (a seek drops the buffer), long ones are jumped over."""
-        if size < 4096:
-            self._take(size)
-        elif size > self._size - self._stream.tell():
-            raise EOFError("it ends early")
-        else:
-            self._stream.seek(size, os.SEEK_CUR)

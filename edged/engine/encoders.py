@@ -13,10 +13,10 @@ from pathlib import Path
 from edged.domain.errors import ModelBroken
 from edged.engine.catalog import ModelFacts
 
-__all__ = ["describe_encoder", "need_of_encoder", "resolve_encoder", "stamp_of_encoder"]
+__all__ = ["PARTS", "describe_encoder", "need_of_encoder", "resolve_encoder", "stamp_of_encoder"]
 
 _NEEDED = ("encoder.onnx", "tokenizer.json", "model.json")
-_PARTS = (*_NEEDED, "ground.onnx", "glance.onnx", "reader.onnx", "metric.npz", "words.npz", "usual.txt")
+PARTS = (*_NEEDED, "ground.onnx", "glance.onnx", "reader.onnx", "metric.npz", "words.npz", "usual.txt")
 _PROCESS = (
     110 << 20
 )  # Python, numpy, onnxruntime, tokenizers and the arithmetic's own buffers, as measured by `bench.intent`
@@ -31,7 +31,7 @@ def stamp_of_encoder(path: str) -> tuple[int, int]:
     """Bytes in all, and the time of the last change: other numbers when a file was replaced. Raises `ModelBroken`."""
     folder = resolve_encoder(path)
     try:
-        stats = [(folder / name).stat() for name in _PARTS if name in _NEEDED or (folder / name).exists()]
+        stats = [(folder / name).stat() for name in PARTS if name in _NEEDED or (folder / name).exists()]
     except OSError as error:
         raise ModelBroken(f"cannot read the encoder {folder.name}: {error}", path=str(folder)) from error
     return sum(status.st_size for status in stats), max(status.st_mtime_ns for status in stats)

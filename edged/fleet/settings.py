@@ -60,6 +60,7 @@ class DeviceSettings(_Table):
 
     id: Name = Field(default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "edged")
     state_dir: Path = Field(default_factory=lambda: Path(os.environ.get("STATE_DIRECTORY", "/var/lib/edged")))
+    models_dir: Path | None = None
     plugin_dirs: tuple[Path, ...] = (Path("plugins"),)
 
 
@@ -203,6 +204,10 @@ class Settings(_Table):
     def resolve(self, path: Path) -> Path:
         """A path of the configuration, absolute."""
         return path if path.is_absolute() else (self.source / path).resolve()
+
+    def models_folder(self) -> Path:
+        """Where `edged models` puts models."""
+        return self.resolve(self.device.models_dir or self.device.state_dir / "models")
 
     def agent_specs(self) -> dict[str, Agent]:
         return {name: _agent(name, settings) for name, settings in self.agents.items()}
