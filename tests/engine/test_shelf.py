@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,7 +16,6 @@ import pytest
 from workers.tiny_gguf import write
 
 from edged.domain.errors import BadRequest, Busy, DigestMismatch, ModelBroken, NameTaken, NotFound
-from edged.engine import parts
 from edged.engine.checking import faults, need_of, proposed, spec_name
 from edged.engine.copying import copy_file, copy_folder
 from edged.engine.notes import read_note
@@ -135,7 +135,7 @@ def test_one_at_a_time(shelf: Shelf, source: Path) -> None:
 def test_a_part_that_got_its_name_while_it_was_opened_is_not_ours(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = parts.fcntl.flock
+    real = fcntl.flock
     path = part_of(shelf.place("a"))
 
     def flock(fd: int, how: int) -> None:
@@ -144,7 +144,7 @@ def test_a_part_that_got_its_name_while_it_was_opened_is_not_ours(
         path.replace(shelf.folder / "a.gguf")
         real(fd, how)
 
-    monkeypatch.setattr(parts.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with staged(shelf.place("a")) as part:
         part.write(b"GGUF")
     assert ((shelf.folder / "a.gguf").read_bytes(), path.read_bytes()) == (b"", b"GGUF")
