@@ -149,7 +149,6 @@ class Download:
             )
         if None not in (size, self._wanted.size) and size != self._wanted.size:
             raise LengthMismatch(f"{self._where} has {size} bytes, not {self._wanted.size}; nothing was kept")
-        require(self._part.path.parent, size or 0)
         tag, modified = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
         if self._part.size:
             self._report(0, size, "it is not resumed there: beginning anew")

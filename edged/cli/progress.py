@@ -8,9 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
 from edged.cli.screen import harmless, note
 
 __all__ = ["Report", "progress", "size"]
@@ -25,6 +22,10 @@ def progress(what: str) -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _lines(what, time.monotonic)
         return
+    # Some ten milliseconds that the other commands need not wait.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -60,7 +60,7 @@ def pull(
         shelf, _ = shelf_of(config, models_dir)
         shelf.sweep()
         base = endpoint or HUB
-        web = Web(base, os.environ.get("HF_TOKEN", ""))
+        web = Web(base, os.environ.get("HF_TOKEN", "").strip())
         place = repository(source, base, repo)
         wanted = locate(web, place, promised) if place else Wanted(source, _file_of(source), promised)
         check_name(wanted.file)

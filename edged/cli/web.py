@@ -83,7 +83,11 @@ class Web:
     def _refusal(self, error: urllib.error.HTTPError) -> EdgedError:
         where, status = shown(error.url), error.code
         if status in (401, 403):
-            todo = "accept the model's terms there, or set HF_TOKEN" if self._home else "does it need an account?"
+            todo = (
+                "accept the model's terms there, or set HF_TOKEN"
+                if origin_of(error.url) == self._home
+                else "does it need a log-in?"
+            )
             return Forbidden(f"{where}: HTTP {status}: not allowed; {todo}", status=status)
         if status in (404, 410):
             return NotFound(f"{where}: HTTP {status}: there is no such file or repository", status=status)

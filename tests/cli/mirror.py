@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Mirror:
         if start is not None and start >= len(body):
             return web.Response(status=416)
         response = web.StreamResponse(status=200 if start is None else 206, headers=self._headers(fault))
-        if start is not None:
+        if start is not None and "Content-Range" not in response.headers:
             response.headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         data = body[start or 0 :]
         if fault.chunked:
@@ -108,14 +109,14 @@ class Mirror:
 
 
 @asynccontextmanager
-async def serving(body: bytes) -> AsyncIterator[Mirror]:
+async def serving(body: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Mirror]:
     mirror = Mirror(body)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", mirror.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    mirror.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    mirror.base = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield mirror
     finally:

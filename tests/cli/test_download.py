@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from typing import Any
 import pytest
 from workers.tiny_gguf import write
 
+from edged.cli import download
 from edged.cli.download import Download, Wanted
 from edged.cli.web import Web, shown
 from edged.domain.errors import (
     BadRequest,
     DigestMismatch,
+    DiskFull,
     DownloadInterrupted,
     DownloadRefused,
     EdgedError,
@@ -127,10 +131,23 @@ async def test_a_server_without_ranges_begins_anew(pull: Pull, mirror: Mirror, m
     assert mirror.sent == 100_000 + len(model)
 
 
-async def test_a_server_that_always_begins_anew_and_is_cut_ends(pull: Pull, mirror: Mirror) -> None:
+async def test_a_server_that_always_begins_anew_and_is_cut_ends(
+    pull: Pull, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much each attempt brings."""
+    monkeypatch.setattr(download, "_WORTH", 50_000)
     mirror.ranges, mirror.faults = False, [Fault(cut=100_000)] * 20
     await pull.fails(DownloadInterrupted, retries=3)
     assert len(mirror.asked) == 4
+
+
+async def test_attempts_that_bring_something_are_no_failures(
+    pull: Pull, mirror: Mirror, model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_WORTH", 50_000)
+    mirror.faults = [Fault(cut=60_000)] * 5
+    assert await pull(retries=1) == model
+    assert len(mirror.asked) == 6
 
 
 @pytest.mark.parametrize("heeds_if_range", [True, False])
@@ -143,6 +160,15 @@ async def test_a_changed_file_begins_anew(pull: Pull, mirror: Mirror, model: byt
     mirror.body, mirror.etag, mirror.heeds_if_range = bytes(other), '"two"', heeds_if_range
     assert await pull() == bytes(other)
     assert any("anew" in said for said in pull.said)
+
+
+@pytest.mark.parametrize(
+    "told", ["bytes 0-9/438528", "bytes 100000-438527/500000", "bytes 100000-438527/*", "nonsense"]
+)
+async def test_another_part_than_was_asked_for_begins_anew(pull: Pull, mirror: Mirror, model: bytes, told: str) -> None:
+    mirror.faults = [Fault(cut=100_000), Fault(headers={"Content-Range": told})]
+    assert await pull(retries=1) == model
+    assert mirror.ranges_asked() == [None, "bytes=100000-", None]
 
 
 async def test_a_file_that_became_shorter_begins_anew(pull: Pull, mirror: Mirror, model: bytes) -> None:
@@ -227,6 +253,12 @@ async def test_another_length_than_was_promised(pull: Pull, mirror: Mirror, mode
     assert pull.left() is None
 
 
+async def test_more_than_the_disk_has_is_not_begun(pull: Pull, mirror: Mirror) -> None:
+    mirror.faults = [Fault(length=1 << 50)]
+    assert "are needed" in (await pull.fails(DiskFull, retries=3)).detail
+    assert (len(mirror.asked), pull.left()) == (1, None)
+
+
 async def test_chunks_without_a_length(pull: Pull, mirror: Mirror, model: bytes) -> None:
     mirror.faults = [Fault(chunked=True, cut=100_000)]
     assert await pull(retries=1) == model
@@ -290,6 +322,33 @@ async def test_redirects_out_of_the_web(pull: Pull, mirror: Mirror, location: st
     mirror.faults = [Fault(location=location)]
     await pull.fails(DownloadRefused, retries=3)
     assert len(mirror.asked) == 1
+
+
+@pytest.fixture
+async def guarded(model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mirror]:
+    """A server with TLS, and a certificate that is trusted."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost".split()
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    async with serving(model, context) as running:
+        yield running
+
+
+async def test_https_and_never_from_there_to_http(pull: Pull, mirror: Mirror, guarded: Mirror, model: bytes) -> None:
+    guarded.faults = [Fault(location=mirror.url)]
+    assert "redirects to http" in (await pull.fails(DownloadRefused, url=guarded.url, retries=3)).detail
+    assert mirror.asked == []
+    assert await pull(url=guarded.url) == model
+
+
+async def test_a_certificate_that_is_not_trusted(pull: Pull, guarded: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert "certificate" in (await pull.fails(DownloadRefused, url=guarded.url, retries=3)).detail
+    assert (guarded.asked, pull.rests) == ([], [])
 
 
 async def test_what_cannot_be_fetched_at_all(pull: Pull, tmp_path: Path) -> None:

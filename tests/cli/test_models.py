@@ -18,6 +18,7 @@ from engine.test_encoders import encoder
 from store.test_full import can_mount, in_namespace
 from workers.tiny_gguf import write
 
+from edged.engine.copying import copy_file, copy_folder
 from edged.fleet.settings import load
 
 from .conftest import Api, Command, Ran
@@ -62,6 +63,15 @@ def put(path: Path, data: bytes | bytearray | str = b"", *, more: bool = False) 
 
 def sha(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def shelve(folder: Path, source: Path, name: str = "") -> None:
+    """What `models add` does, without a child of its own."""
+    name = name or source.stem
+    if source.is_dir():
+        copy_folder(source, folder / name, lambda done, whole: None)
+    else:
+        copy_file(source, folder / f"{name}.gguf", lambda done, whole: None)
 
 
 async def grown(part: Path, size: int) -> None:
@@ -269,11 +279,11 @@ async def test_one_of_several_files_is_not_even_begun(edged: Command, folder: Pa
 
 
 async def test_without_a_daemon_the_folder_is_listed(edged: Command, folder: Path, tiny: Path, tmp_path: Path) -> None:
-    await edged("models", "add", tiny, "--name", "tiny-F32")
+    shelve(folder, tiny, "tiny-F32")
     small = write(tmp_path / "q2.gguf", general__file_type=10, general__name="tiny-Q2_K")
     other = write(tmp_path / "other.gguf", layers=1, general__name="other")
     for source in (small, other, encoder(tmp_path / "enc")):
-        assert (await edged("models", "add", source)).status == 0
+        shelve(folder, source)
     put(folder / "broken.gguf", "<html>")
     config = folder.parents[1] / "config"
     put(config / "edged.toml", f'[models.mine]\npath = "{folder / "q2.gguf"}"\ncontext_length = 128\n', more=True)
@@ -298,7 +308,7 @@ async def test_without_a_daemon_the_folder_is_listed(edged: Command, folder: Pat
 
 async def test_with_a_daemon_it_is_asked(api: Api, edged: Command, folder: Path, tiny: Path) -> None:
     api.answers({"models": [{"name": "bundled", "state": "cold"}]})
-    await edged("models", "add", tiny)
+    shelve(folder, tiny)
     for command in (("models",), ("models", "list")):
         ran = await edged(*command, "--socket", api.socket)
         assert (ran.status, ran.err) == (0, "")
@@ -321,8 +331,8 @@ async def test_neither_a_daemon_nor_a_configuration(edged: Command, tmp_path: Pa
 
 
 async def test_verify_tells_what_has_changed(edged: Command, folder: Path, tiny: Path, tmp_path: Path) -> None:
-    await edged("models", "add", tiny)
-    await edged("models", "add", encoder(tmp_path / "enc"))
+    shelve(folder, tiny)
+    shelve(folder, encoder(tmp_path / "enc"))
     assert (await edged("models", "verify")).out == "ok   enc\nok   tiny.gguf\n"
     rotten = bytearray(read(tiny))
     rotten[-77] ^= 1
@@ -342,7 +352,7 @@ async def test_verify_tells_what_has_changed(edged: Command, folder: Path, tiny:
 
 
 async def test_rm_spares_what_the_configuration_names(edged: Command, folder: Path, tiny: Path) -> None:
-    await edged("models", "add", tiny)
+    shelve(folder, tiny)
     config = folder.parents[1] / "config" / "edged.toml"
     named = f'[models.mine]\npath = "{folder / "tiny.gguf"}"\n[agents.desk]\nmodel = "mine"\n'
     put(config, named, more=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -129,6 +130,24 @@ def test_one_at_a_time(shelf: Shelf, source: Path) -> None:
         with pytest.raises(Busy):
             shelf.remove("b")
         assert names(stage) == ["kept"]
+
+
+def test_a_part_that_got_its_name_while_it_was_opened_is_not_ours(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    path = part_of(shelf.place("a"))
+
+    def flock(fd: int, how: int) -> None:
+        """The one before ends between our opening and our locking."""
+        monkeypatch.undo()
+        path.replace(shelf.folder / "a.gguf")
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with staged(shelf.place("a")) as part:
+        part.write(b"GGUF")
+    assert ((shelf.folder / "a.gguf").read_bytes(), path.read_bytes()) == (b"", b"GGUF")
 
 
 def test_many_at_once_make_one_whole_model(shelf: Shelf, source: Path) -> None:
