@@ -26,6 +26,7 @@ format: $(READY)
 	@$(PYTHON_IN_VENV) -m ruff check --fix . ; $(PYTHON_IN_VENV) -m ruff format .
 
 bench: $(READY)
+	@$(PYTHON_IN_VENV) -m pip install --disable-pip-version-check -q -e '.[bench]'
 	@for subject in accuracy intent footprint chaos; do $(PYTHON_IN_VENV) -m bench.$$subject; done
 
 # Trains the bundled model anew and puts it into the package; an hour and a half on two cores.

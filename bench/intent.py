@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--count", type=int, default=400)
     options = parser.parse_args()
+    intent_fewshot.require()
     bars, reported = asyncio.run(run(options.count))
     show("intent", bars, reported, as_json=options.json)
 

@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,12 @@ def _figures(found: dict[tuple[str, int], list[Found]]) -> list[Reported]:
     return rows
 
 
+def require() -> None:
+    """Raises SystemExit where the baseline's library is not installed: better at once than after minutes."""
+    if find_spec("sklearn") is None:
+        raise SystemExit("the few-shot baseline needs scikit-learn: .venv/bin/pip install -e '.[bench]'")
+
+
 def run() -> list[Bar]:
     """The bars alone, for `bench.intent`."""
     return measure()[0]
@@ -166,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    require()
     bars, reported = measure()
     show("intent_fewshot", bars, reported, as_json=options.json)
 
