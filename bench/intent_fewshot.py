@@ -28,7 +28,7 @@ from edged.engine.encoders import resolve_encoder
 from edged.workers.encoding import Encoder
 from edged.workers.fewshot import FewShot, Metric
 
-__all__ = ["main", "run"]
+__all__ = ["main", "require", "run"]
 
 _FOLDER = Path(__file__).parent / "fewshot"
 _SPLITS, _POOL, _ASKED = 3, 50, 30
