@@ -144,11 +144,7 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         await store.lessons.load()
         plugins = [settings.resolve(path) for path in settings.device.plugin_dirs]
         host = await stack.enter_async_context(Host(plugins, state, events.put_nowait, meters))
-        models = settings.model_specs()
-        around = Surroundings(memory.headroom, memory.oom_kills, memory.around)
-        pool = await stack.enter_async_context(Pool(models, settings.budget(), state, meters, surroundings=around))
-        if stack.enter_context(memory.watch(pool.relieve)).source is None:
-            log.warning("the kernel does not tell of memory pressure here (PSI); models leave only to make room")
+        pool = await _pool(stack, settings, memory, meters)
         power = Power(settings.power_plan(), meters, EnergyDays(db))
         stack.push_async_callback(power.totals.write)
         accounts = Accounts(power.plan, power.gauge, pool, host, power.totals.book)
@@ -187,6 +183,16 @@ async def running(settings: Settings, *, on_commit: OnCommit | None = None) -> A
         await _open_doors(stack, house, state)
         host.boot()
         yield house
+
+
+async def _pool(stack: AsyncExitStack, settings: Settings, memory: Memory, meters: Meters) -> Pool:
+    state = settings.resolve(settings.device.state_dir)
+    around = Surroundings(memory.headroom, memory.oom_kills, memory.around)
+    pool = Pool(settings.model_specs(), settings.budget(), state, meters, surroundings=around)
+    await stack.enter_async_context(pool)
+    if stack.enter_context(memory.watch(pool.relieve)).source is None:
+        log.warning("the kernel does not tell of memory pressure here (PSI); models leave only to make room")
+    return pool
 
 
 async def _open_doors(stack: AsyncExitStack, house: _House, state: Path) -> None:
